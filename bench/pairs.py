@@ -1,0 +1,94 @@
+"""Interleaved pairs: how every figure of docs/performance.md is made.
+
+Machines are shared and drift, so a figure is never a time: it is the ratio or the difference of two things measured in
+turn within one run, A B A B …, each pair beside each other. What is quoted is the median over the pairs with its 95 %
+interval (bootstrap over pairs), and what it ran on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A median and the 95 % interval of that median."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+def median_interval(values: Sequence[float], rounds: int = 2000, seed: int = 1) -> Interval:
+    """The median of `values` with the 95 % interval of a bootstrap over them."""
+    source = random.Random(seed)
+    medians = sorted(
+        statistics.median(source.choices(values, k=len(values))) for _ in range(rounds)
+    )
+    return Interval(
+        median=statistics.median(values),
+        low=medians[int(rounds * 0.025)],
+        high=medians[int(rounds * 0.975) - 1],
+    )
+
+
+def interleave(pairs: int, *subjects: Callable[[], float]) -> list[tuple[float, ...]]:
+    """Runs all subjects in turn `pairs` times, after one round that is not counted.
+
+    The order turns with every round, so that none always runs on the heels of the same neighbour.
+    """
+    for subject in subjects:
+        subject()
+    rows: list[tuple[float, ...]] = []
+    for number in range(pairs):
+        shift = number % len(subjects)
+        order = [*range(shift, len(subjects)), *range(shift)]
+        measured = {index: subjects[index]() for index in order}
+        rows.append(tuple(measured[index] for index in range(len(subjects))))
+    return rows
+
+
+def machine() -> str:
+    """What the run ran on, in one line."""
+    model = "unknown processor"
+    with open("/proc/cpuinfo") as cpuinfo:
+        for line in cpuinfo:
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One row of a bench: what, where, and the interval in `unit`."""
+
+    name: str
+    unit: str
+    value: Interval
+    pairs: int
+    gpu: str
+
+
+def report(bench: str, figures: Sequence[Figure]) -> None:
+    """Prints the figures for people on stderr and as JSON on stdout (for bench/results/)."""
+    where = machine()
+    print(f"{bench} on {where}", file=sys.stderr)
+    for figure in figures:
+        print(
+            f"  {figure.name}: {figure.value} {figure.unit} ({figure.pairs} pairs, {figure.gpu})",
+            file=sys.stderr,
+        )
+    rows = [asdict(figure) for figure in figures]
+    json.dump({"bench": bench, "machine": where, "figures": rows}, sys.stdout, indent=2)
+    print()
