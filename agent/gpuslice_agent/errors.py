@@ -1,0 +1,61 @@
+"""What can go wrong, one class a layer. The text of each is one sentence for a person: what is wrong and what to do."""
+
+
+class GpusliceError(Exception):
+    """The root: the command line prints it as it is, the control API sends it as the status message."""
+
+
+class ConfigError(GpusliceError):
+    """A setting is wrong; names the file, variable or flag, the key and what is right."""
+
+
+class InstallationError(GpusliceError):
+    """The native parts are not where they should be."""
+
+
+class RunDirectoryError(GpusliceError):
+    """The run directory cannot be used, or another agent owns it."""
+
+
+class NvmlError(GpusliceError):
+    """NVML is not there, refused a call or did not answer in time."""
+
+
+class AllocationError(GpusliceError):
+    """Nothing fits the request now."""
+
+
+class RequestError(AllocationError):
+    """The request can never be met as it was written."""
+
+
+class LedgerError(GpusliceError):
+    """The ledger cannot be read or written."""
+
+
+class EnforcementError(GpusliceError):
+    """The files of a share or the arbiter failed."""
+
+
+class ShareError(GpusliceError):
+    """A share cannot be changed as asked."""
+
+
+class UnknownShareError(ShareError):
+    """No share has this id."""
+
+
+class PublishError(GpusliceError):
+    """What the agent publishes cannot be served."""
+
+
+class ControlError(GpusliceError):
+    """The agent could not be asked."""
+
+
+class AgentAbsentError(ControlError):
+    """No agent runs here; a private one may be started."""
+
+
+class AgentRefusedError(ControlError):
+    """An agent owns this run directory but does not let us in; never start a second one."""

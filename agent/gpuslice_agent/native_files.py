@@ -1,0 +1,53 @@
+"""Where the native parts lie: the shim, the agent's library and the simulated node.
+
+They are installed into gpuslice_agent/native beside this file. An editable install keeps the Python files in the
+checkout and puts the native ones into site-packages. GPUSLICE_NATIVE names another place, such as the prefix of
+`cmake --install` and gpuslice_agent/native below it.
+"""
+
+import os
+import sysconfig
+from pathlib import Path
+
+from gpuslice_agent.errors import InstallationError
+
+
+def native_directory() -> Path:
+    """The first place that holds the shim."""
+    places = [
+        Path(__file__).parent / "native",
+        Path(sysconfig.get_path("platlib")) / "gpuslice_agent" / "native",
+    ]
+    if named := os.environ.get("GPUSLICE_NATIVE"):
+        places.insert(0, Path(named))
+    for place in places:
+        if (place / "libgpuslice.so").exists():
+            return place
+    searched = ", ".join(str(place) for place in places)
+    raise InstallationError(
+        f"The native parts of gpuslice are in none of {searched}: install it again with pip."
+    )
+
+
+def shim() -> Path:
+    """What LD_PRELOAD loads into tenants."""
+    return native_directory() / "libgpuslice.so"
+
+
+def agent_library() -> Path:
+    return native_directory() / "libgpuslice_agent.so"
+
+
+def agent_header() -> Path:
+    """The declarations of agent_library(), as cffi reads them."""
+    return native_directory() / "agent.h"
+
+
+def simulation() -> Path:
+    """The folder with the simulated libcuda.so.1 and libnvidia-ml.so.1, for LD_LIBRARY_PATH."""
+    return native_directory() / "sim"
+
+
+def sim_node_program() -> Path:
+    """The program that makes simulated nodes and shows what they did."""
+    return simulation() / "gpuslice-sim-node"
