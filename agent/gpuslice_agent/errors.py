@@ -1,8 +1,8 @@
-"""What can go wrong, one class a layer. The text of each is one sentence for a person: what is wrong and what to do."""
+"""What can go wrong, one class a layer; each text is one sentence that says what to do."""
 
 
 class GpusliceError(Exception):
-    """The root: the command line prints it as it is, the control API sends it as the status message."""
+    """The root: the command line prints it, the control API sends it as the status message."""
 
 
 class ConfigError(GpusliceError):

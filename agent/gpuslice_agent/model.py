@@ -1,0 +1,206 @@
+"""The agent's nouns: immutable values, no I/O.
+
+Sizes are bytes, times are nanoseconds unless the name says otherwise, ratios run from 0 to 1.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Policy(StrEnum):
+    HARD = "hard"  # never more than its cores, also when it is alone
+    ELASTIC = "elastic"  # may use what others leave
+
+
+class Priority(StrEnum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class Placement(StrEnum):
+    BINPACK = "binpack"  # fill GPUs that are in use already
+    SPREAD = "spread"  # the emptiest GPU first
+    TOPOLOGY = "topology"  # GPUs near each other, and no near group broken without need
+
+
+class HealthState(StrEnum):
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
+class ShareState(StrEnum):
+    READY = "ready"
+    CORRUPT = "corrupt"  # a tenant damaged the usage file: no new process can join
+    ENDING = "ending"  # released while processes still hold it; gone with the last of them
+
+
+class Pacing(StrEnum):
+    ARBITER = "arbiter"
+    LOCAL = "local"  # no agent paces: the processes do it themselves
+    NONE = "none"  # nothing to pace
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    state: HealthState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process on a GPU: one slot of a share, or, for a stranger, what NVML says."""
+
+    pid: int  # as the agent sees it; 0 where it cannot be translated
+    tenant_pid: int = 0  # as the tenant sees it
+    name: str = ""
+    memory_bytes: int = 0
+    context_bytes: int = 0
+    module_bytes: int = 0
+    data_bytes: int = 0
+    array_bytes: int = 0
+    managed_bytes: int = 0
+    pinned_bytes: int = 0  # host memory: shown, never charged
+    swapped_bytes: int = 0
+    busy_ns: int = 0
+    throttled_ns: int = 0
+    launches: int = 0
+    last_activity_ns: int = 0  # CLOCK_MONOTONIC
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process as NVML lists it."""
+
+    pid: int
+    memory_bytes: int | None  # None: the driver does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What NVML said last. None: this GPU does not say."""
+
+    memory_used_bytes: int = 0
+    utilization_ratio: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+    processes: tuple[GpuProcess, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    index: int  # NVML's
+    uuid: str
+    name: str
+    pci_bus_id: str
+    memory_bytes: int  # what programs can use: the card's total less what the driver keeps
+    compute_capability: tuple[int, int] | None = None
+    numa_node: int | None = None
+    # To other GPUs, by UUID: 0 is NVLink, 10 to 50 are NVML's topology levels.
+    distances: tuple[tuple[str, int], ...] = ()
+    reading: Reading = Reading()
+    health: Health = Health(HealthState.UNKNOWN)
+    strangers: tuple[Process, ...] = ()  # processes that hold no share
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose end releases a share. pid 0: nobody's, it lives until it is released."""
+
+    name: str = ""  # for people: a command line, a pod, a claim
+    pid: int = 0
+    start_time: int = 0  # clock ticks since boot, so that a reused pid is not taken for the owner
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    cores: int  # percent of GPU time, 0 to 100; 0: nothing promised
+    memory_bytes: int
+    policy: Policy = Policy.HARD
+    priority: Priority = Priority.NORMAL
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the processes of a share do, as of the last look."""
+
+    used_bytes: int = 0
+    busy_ns: int = 0
+    busy_ratio: float = 0.0  # of the last interval
+    throttled_ns: int = 0
+    throttled: bool = False  # held back within the last interval
+    over_bytes: int = 0  # on the card beyond the limit, by NVML
+    pacing: Pacing = Pacing.NONE
+    processes: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    id: str
+    gpu_uuid: str
+    limits: Limits
+    owner: Owner
+    created_at: float  # seconds since the epoch
+    directory: str = ""  # where grant, usage and doorbell lie
+    state: ShareState = ShareState.READY
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRequest:
+    """What a tenant asks for. None where it left the choice to us."""
+
+    cores: int | None = None
+    memory_bytes: int | None = None
+    gpus: tuple[str, ...] = ()  # NVML indices or UUIDs; empty: placed by `placement`
+    count: int = 1  # how many shares, each on a GPU of its own, where `gpus` is empty
+    policy: Policy | None = None
+    priority: Priority = Priority.NORMAL
+    weight: int = 1
+    placement: Placement | None = None
+    owner: Owner = Owner()
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A place for one share, not yet taken."""
+
+    gpu_uuid: str
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """The sum of what shares were promised on one GPU."""
+
+    cores: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole node at one moment."""
+
+    taken_at: float = 0.0  # seconds since the epoch
+    driver_version: str = ""
+    cuda_version: str = ""
+    enforcement: str = "shim"  # shim | shim+kernel: which walls stand
+    simulated: bool = False
+    gpus: tuple[Gpu, ...] = ()
+    shares: tuple[Share, ...] = ()
+    problem: str = ""  # why no GPU can be seen; empty where some can
+
+    def gpu(self, uuid: str) -> Gpu | None:
+        return next((gpu for gpu in self.gpus if gpu.uuid == uuid), None)
+
+    def promised(self, uuid: str) -> Promise:
+        return promise(share.limits for share in self.shares if share.gpu_uuid == uuid)
+
+
+def promise(limits: Iterable[Limits]) -> Promise:
+    held = tuple(limits)
+    return Promise(sum(one.cores for one in held), sum(one.memory_bytes for one in held))

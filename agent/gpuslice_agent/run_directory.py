@@ -1,0 +1,102 @@
+"""Where the run directory is, and who owns it.
+
+One agent owns a run directory for as long as it holds the lock in it. The service's is
+/run/gpuslice; an agent that `gpuslice run` starts for its user lives in that user's own.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuslice_agent.errors import RunDirectoryError
+
+SERVICE = Path("/run/gpuslice")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    path: Path
+
+    @property
+    def socket(self) -> Path:
+        return self.path / "agent.sock"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "agent.lock"
+
+    @property
+    def log(self) -> Path:
+        """Where a private agent writes what a service writes to the journal."""
+        return self.path / "agent.log"
+
+    @property
+    def shares(self) -> Path:
+        return self.path / "shares"
+
+
+def locate(environ: Mapping[str, str], uid: int, service: Path = SERVICE) -> RunDirectory:
+    """The run directory of this user, whether or not it exists yet."""
+    if named := environ.get("GPUSLICE_RUN_DIR"):
+        return RunDirectory(Path(named).absolute())
+    if uid == 0 or os.path.lexists(service / "agent.sock"):
+        return RunDirectory(service)
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/") and os.path.isdir(runtime):
+        return RunDirectory(Path(runtime) / "gpuslice")
+    return RunDirectory(Path(f"/tmp/gpuslice-{uid}"))
+
+
+def prepare(directory: RunDirectory, *, private: bool) -> None:
+    """Creates it. A private one is its user's alone; in the service's, all reach their shares."""
+    mode = 0o700 if private else 0o755
+    try:
+        directory.path.mkdir(mode=mode, parents=True, exist_ok=True)
+        about = directory.path.lstat()
+        # In /tmp anybody could have put a directory or a link of that name there first.
+        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
+            raise RunDirectoryError(
+                f"{directory.path} is not a directory of ours (owner uid {about.st_uid}): "
+                "remove it, or name another with GPUSLICE_RUN_DIR."
+            )
+        if private and about.st_mode & 0o077:
+            directory.path.chmod(mode)
+        directory.shares.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"The run directory {directory.path} cannot be made: {error.strerror}."
+        ) from error
+
+
+class Ownership:
+    """The lock of the one agent of a run directory; held until its process ends, even killed."""
+
+    def __init__(self, directory: RunDirectory, *, private: bool) -> None:
+        self._descriptor = os.open(directory.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(self._descriptor, 64, 0).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise RunDirectoryError(
+                f"Another agent ({owner}) owns {directory.path}: "
+                "stop it, or use another run directory."
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(
+            self._descriptor, f"{'private' if private else 'service'} {os.getpid()}\n".encode(), 0
+        )
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+def was_private(directory: RunDirectory) -> bool:
+    """Whether the last agent here was a private one: then a socket it left behind means nobody."""
+    try:
+        return directory.lock.read_text().startswith("private")
+    except OSError:
+        return False
