@@ -1,0 +1,3 @@
+from gpuslice_agent.cli import main
+
+main()

@@ -1,0 +1,129 @@
+"""The agent of one user, where no service runs: started by the first command that needs one.
+
+It ends by itself with its last share. Under a file lock, many commands at once start only one.
+"""
+
+import fcntl
+import os
+import selectors
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from gpuslice_agent.cli.environment import without_share
+from gpuslice_agent.control.client import Client, connect
+from gpuslice_agent.errors import AgentAbsentError, ControlError
+from gpuslice_agent.run_directory import RunDirectory, prepare
+
+# The first look at GPUs whose driver has to start takes tens of seconds.
+START_SECONDS = 90.0
+
+
+def connect_or_start(directory: RunDirectory, environment: Mapping[str, str]) -> Client:
+    """AgentRefusedError where an agent is there that does not let us in: never a second one."""
+    try:
+        return connect(directory)
+    except AgentAbsentError:
+        prepare(directory, private=True)
+    with _start_lock(directory):
+        try:
+            return connect(directory)
+        except AgentAbsentError:
+            _start(directory, environment)
+    return connect(directory)
+
+
+@contextmanager
+def _start_lock(directory: RunDirectory) -> Iterator[None]:
+    descriptor = os.open(
+        directory.path / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _start(directory: RunDirectory, environment: Mapping[str, str]) -> None:
+    """Returns when the agent serves, which it says as it would to systemd.
+
+    It inherits `held`, so that the end of it shows on the other end of that pipe.
+    """
+    log_start = directory.log.stat().st_size if directory.log.exists() else 0
+    with (
+        tempfile.TemporaryDirectory(prefix="gpuslice-") as temporary,
+        _notify_socket(Path(temporary)) as ready,
+    ):
+        alive, held = os.pipe()
+        address = str(ready.getsockname())
+        _spawn_orphan(directory, {**without_share(environment), "NOTIFY_SOCKET": address}, held)
+        os.close(held)
+        try:
+            _wait_until_ready(ready, alive, directory, log_start)
+        finally:
+            os.close(alive)
+
+
+@contextmanager
+def _notify_socket(directory: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+        ready.bind(str(directory / "notify.sock"))
+        yield ready
+
+
+def _spawn_orphan(directory: RunDirectory, environment: Mapping[str, str], held: int) -> None:
+    """Forks twice: the caller becomes the tenant's program, which must not find a foreign child."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() == 0:
+            _become_agent(directory, environment, held)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _become_agent(directory: RunDirectory, environment: Mapping[str, str], held: int) -> NoReturn:
+    try:
+        os.set_inheritable(held, True)
+        log = os.open(directory.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for descriptor, number in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(descriptor, number)
+        os.chdir("/")
+        arguments = [sys.executable, "-m", "gpuslice_agent.cli", "agent", "--private"]
+        os.execve(sys.executable, [*arguments, "--run-dir", str(directory.path)], environment)
+    finally:
+        os._exit(1)
+
+
+def _wait_until_ready(
+    ready: socket.socket, alive: int, directory: RunDirectory, log_start: int
+) -> None:
+    with selectors.DefaultSelector() as selector:
+        selector.register(ready, selectors.EVENT_READ)
+        selector.register(alive, selectors.EVENT_READ)
+        while True:
+            events = selector.select(START_SECONDS)
+            if not events:
+                raise ControlError(f"The agent did not start in time: see {directory.log}.")
+            if any(key.fileobj is ready for key, _ in events):
+                if b"READY=1" in ready.recv(4096):
+                    return
+            else:
+                raise ControlError(_last_words(directory.log, log_start))
+
+
+def _last_words(log: Path, log_start: int) -> str:
+    """What the agent said when it gave up, as every command of ours does: `gpuslice: SENTENCE`."""
+    with log.open("rb") as file:
+        file.seek(log_start)
+        lines = file.read().decode(errors="replace").splitlines()
+    for line in reversed(lines):
+        if line.startswith("gpuslice: "):
+            return line.removeprefix("gpuslice: ")
+    return f"The agent ended at once: see {log}."

@@ -1,0 +1,117 @@
+"""A simulated node: made, used by whoever has its environment, then ended with its agent."""
+
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuslice_agent import native_files
+from gpuslice_agent.cli.environment import simulated_environment
+from gpuslice_agent.errors import GpusliceError
+from gpuslice_agent.run_directory import RunDirectory
+
+STOP_SECONDS = 5.0
+
+
+class SimulationError(GpusliceError):
+    """The simulated node cannot be made or read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimNode:
+    path: Path
+
+    @property
+    def run_directory(self) -> RunDirectory:
+        return RunDirectory(self.path / "run")
+
+    def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        return simulated_environment(
+            environment, native_files.simulation(), self.path, self.run_directory.path
+        )
+
+
+def create(profile: str, gpus: int | None) -> SimNode:
+    # A unix socket's path has 107 bytes, so the node does not go below what TMPDIR may name.
+    path = Path(tempfile.mkdtemp(prefix="gpuslice-sim-", dir=_short_temporary_directory()))
+    try:
+        count = [] if gpus is None else ["--gpus", str(gpus)]
+        _ask("create", str(path), "--profile", profile, *count)
+        (path / "run").mkdir(mode=0o700, exist_ok=True)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    return SimNode(path)
+
+
+def profiles() -> str:
+    return _ask("profiles")
+
+
+def show(node: SimNode) -> str:
+    """What every GPU and process of the node did, as JSON."""
+    return _ask("show", str(node.path))
+
+
+def end(node: SimNode) -> None:
+    """Stops the node's agent and removes the node."""
+    _stop_agent(node.run_directory)
+    shutil.rmtree(node.path, ignore_errors=True)
+
+
+@contextmanager
+def temporary(profile: str, gpus: int | None) -> Iterator[SimNode]:
+    node = create(profile, gpus)
+    try:
+        yield node
+    finally:
+        end(node)
+
+
+def _short_temporary_directory() -> str:
+    named = tempfile.gettempdir()
+    return named if len(named) < 60 else "/tmp"
+
+
+def _ask(*arguments: str) -> str:
+    program = native_files.sim_node_program()
+    try:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise SimulationError(f"{program} cannot be run: {error.strerror}.") from error
+    if done.returncode != 0:
+        sentence = done.stderr.strip().removeprefix("gpuslice-sim-node: ")
+        raise SimulationError(sentence or f"{program.name} ended with status {done.returncode}.")
+    return done.stdout
+
+
+def _stop_agent(directory: RunDirectory) -> None:
+    """Whoever listens on the socket is the agent: the kernel says which process that is."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(directory.socket))
+        except OSError:
+            return
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, _, _ = struct.unpack("3i", credentials)
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(process, number)
+            if select.select([process], [], [], STOP_SECONDS)[0]:
+                return
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(process)
