@@ -1,0 +1,113 @@
+# The front door. Needs python3 >= 3.11 with its venv module, make and git; everything else comes from PyPI, also the
+# compiler (the ziglang wheel) where there is no cc. A second call does only what changed.
+#
+#   make demo           two tenants share a simulated GPU, live, then asked against got
+#   make test           lint, the C tests (plain and under sanitizers), the Python tests
+#   make lint           what `make test` checks first
+#   make bench          every figure in docs/performance.md
+#   make release-shim   dist/libgpuslice-{x86_64,aarch64}.so, for glibc 2.17 and everything newer
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: demo test lint lint-python lint-c lint-generated test-native test-sanitizers test-python bench release-shim \
+        install clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+HAVE_CC := $(shell command -v cc || command -v gcc || command -v clang)
+ifeq ($(HAVE_CC),)
+export CC := $(CURDIR)/build/zig/cc
+export CMAKE_ARGS := -DCMAKE_AR=$(CURDIR)/build/zig/ar -DCMAKE_RANLIB=$(CURDIR)/build/zig/ranlib
+COMPILER := build/zig/cc
+endif
+
+NATIVE_SOURCES := $(shell git ls-files native)
+
+demo: install
+	$(BIN)/gpuslice demo
+
+install: $(VENV)/.installed
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# What pip would fetch for each build, kept instead, so that a rebuild is incremental and needs no network.
+$(VENV)/.build-tools: pyproject.toml $(VENV)/bin/pip
+	$(PIP) install --upgrade pip
+	$(PIP) install cmake ninja $$($(BIN)/python -c 'import tomllib; \
+	    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	touch $@
+
+$(VENV)/.installed: pyproject.toml $(NATIVE_SOURCES) $(VENV)/.build-tools $(COMPILER)
+	$(PIP) install --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev-tools: pyproject.toml $(VENV)/.build-tools
+	$(PIP) install --group dev --group clients
+	touch $@
+
+$(VENV)/.ziglang: pyproject.toml $(VENV)/.build-tools
+	$(PIP) install --group release
+	touch $@
+
+build/zig/cc: native/release/zig-tool.sh $(VENV)/.ziglang
+	native/release/zig-tool.sh $(CURDIR)/$(BIN)/python build/zig
+
+# -- lint ------------------------------------------------------------------------------------------------------------
+
+lint: lint-python lint-c lint-generated
+
+lint-python: $(VENV)/.installed $(VENV)/.dev-tools
+	ruff check
+	ruff format --check
+	mypy
+	pyright
+	lint-imports
+
+lint-c: $(VENV)/.dev-tools
+	git ls-files 'native/*.c' 'native/*.h' | xargs clang-format --dry-run -Werror
+
+# Generated files are committed; here they are made again and must come out the same.
+lint-generated: $(VENV)/.installed $(VENV)/.dev-tools
+	./generate.sh --check
+
+# -- test ------------------------------------------------------------------------------------------------------------
+
+test: lint test-native test-sanitizers test-python
+
+test-native: $(VENV)/.dev-tools $(COMPILER)
+	cmake -S native -B build/native -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python $(CMAKE_ARGS) >build/native.log
+	ninja -C build/native --quiet
+	ctest --test-dir build/native --output-on-failure --parallel 2
+
+# zig's clang comes without these run times.
+test-sanitizers: $(VENV)/.dev-tools
+ifeq ($(HAVE_CC),)
+	@echo 'make: no gcc or clang here, so the sanitizer builds are left out (CI runs them)'
+else
+	for sanitizer in address,undefined thread; do \
+	    cmake -S native -B build/native-$$sanitizer -G Ninja -DGPUSLICE_SANITIZE=$$sanitizer \
+	        -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python >build/native-$$sanitizer.log; \
+	    ninja -C build/native-$$sanitizer --quiet; \
+	    ctest --test-dir build/native-$$sanitizer --output-on-failure --parallel 2; \
+	done
+endif
+
+test-python: $(VENV)/.installed $(VENV)/.dev-tools release-shim
+	pytest
+
+# -- the rest --------------------------------------------------------------------------------------------------------
+
+bench: $(VENV)/.installed $(VENV)/.dev-tools
+	$(BIN)/python -m bench
+
+release-shim: $(VENV)/.installed $(VENV)/.ziglang
+	native/release/build.sh $(BIN)/python
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache $(VENV)/.installed
