@@ -21,6 +21,10 @@ class NvmlError(GpusliceError):
     """NVML is not there, refused a call or did not answer in time."""
 
 
+class NvmlHungError(NvmlError):
+    """NVML did not answer in time: the GPU, or the driver, is sick."""
+
+
 class AllocationError(GpusliceError):
     """Nothing fits the request now."""
 

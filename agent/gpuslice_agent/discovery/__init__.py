@@ -1,0 +1,6 @@
+"""Looks at the node: its GPUs, what they do, and who runs on them."""
+
+from gpuslice_agent.discovery.gpus import Gpus, Sight
+from gpuslice_agent.discovery.processes import process_name
+
+__all__ = ["Gpus", "Sight", "process_name"]

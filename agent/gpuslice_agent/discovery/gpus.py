@@ -1,0 +1,101 @@
+"""GPUs as NVML and sysfs show them. One that hangs is left alone for a while; others go on."""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gpuslice_agent.errors import NvmlError, NvmlHungError
+from gpuslice_agent.model import Gpu, Health, HealthState, Reading
+from gpuslice_agent.nvml import Description, Nvml
+
+log = logging.getLogger(__name__)
+
+# Each attempt on a hung GPU costs a deadline and a new child.
+HUNG_PAUSE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one look at the GPUs showed. `problem` says why none is there."""
+
+    driver_version: str = ""
+    cuda_version: str = ""
+    gpus: tuple[Gpu, ...] = ()
+    problem: str = ""
+
+    @property
+    def simulated(self) -> bool:
+        """The simulated node says so in every name."""
+        return any("simulated" in gpu.name.lower() for gpu in self.gpus)
+
+
+class Gpus:
+    def __init__(self, nvml: Nvml, sysfs: Path = Path("/sys")) -> None:
+        self._nvml = nvml
+        self._sysfs = sysfs
+        self._description: Description | None = None
+        self._last: dict[str, Gpu] = {}
+        self._not_before: dict[str, float] = {}
+
+    async def look(self) -> Sight:
+        if self._description is None:
+            try:
+                self._description = await self._describe()
+            except NvmlError as error:
+                return Sight(problem=f"No GPU can be seen: {error}.")
+        about = self._description
+        gpus = tuple([await self._look_at(gpu) for gpu in about.gpus])
+        self._last = {gpu.uuid: gpu for gpu in gpus}
+        problem = "" if gpus else "The NVIDIA driver is there, but it has no GPU."
+        return Sight(about.driver_version, about.cuda_version, gpus, problem)
+
+    async def _describe(self) -> Description:
+        described = await self._nvml.describe()
+        for gpu in described.gpus:
+            log.info("GPU found index=%d uuid=%s name=%s", gpu.index, gpu.uuid, gpu.name)
+        return Description(
+            described.driver_version,
+            described.cuda_version,
+            tuple(replace(gpu, numa_node=self._numa_node(gpu)) for gpu in described.gpus),
+        )
+
+    async def _look_at(self, gpu: Gpu) -> Gpu:
+        before = self._last.get(gpu.uuid, gpu)
+        if time.monotonic() < self._not_before.get(gpu.uuid, 0):
+            return before
+        try:
+            seen = _healthy(gpu, await self._nvml.read(gpu.uuid))
+        except NvmlHungError as error:
+            self._not_before[gpu.uuid] = time.monotonic() + HUNG_PAUSE_SECONDS
+            seen = _unhealthy(before, error)
+        except NvmlError as error:
+            seen = _unhealthy(before, error)
+        if seen.health != before.health:
+            log.log(
+                logging.INFO if seen.health.state is HealthState.HEALTHY else logging.ERROR,
+                "GPU health changed uuid=%s state=%s reason=%s",
+                gpu.uuid,
+                seen.health.state,
+                seen.health.reason,
+            )
+        return seen
+
+    def _numa_node(self, gpu: Gpu) -> int | None:
+        # NVML prints the PCI domain with 8 digits, the kernel with 4 where they suffice.
+        domain, _, rest = gpu.pci_bus_id.partition(":")
+        device = self._sysfs / "bus/pci/devices" / f"{int(domain or '0', 16):04x}:{rest}"
+        try:
+            node = int((device / "numa_node").read_text())
+        except (OSError, ValueError):
+            return None
+        return node if node >= 0 else None
+
+
+def _healthy(gpu: Gpu, reading: Reading) -> Gpu:
+    return replace(gpu, reading=reading, health=Health(HealthState.HEALTHY))
+
+
+def _unhealthy(gpu: Gpu, error: NvmlError) -> Gpu:
+    """With its last reading: stale is better than gone, and its health says so."""
+    return replace(gpu, health=Health(HealthState.UNHEALTHY, str(error)))

@@ -1,0 +1,68 @@
+"""The NVML child: `python -m gpuslice_agent.nvml.child FD` answers requests on that socket."""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+
+from gpuslice_agent.errors import NvmlError
+from gpuslice_agent.nvml import calls
+from gpuslice_agent.nvml.protocol import (
+    LENGTH,
+    Answer,
+    Describe,
+    Failure,
+    Observation,
+    Request,
+    frame,
+    request_from,
+)
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    end_with(os.getppid())
+    answers = Answers()
+    with socket.socket(fileno=int(sys.argv[1])) as agent:
+        while (request := receive(agent)) is not None:
+            agent.sendall(frame(answers.to(request)))
+
+
+def end_with(parent: int) -> None:
+    """An agent that is killed takes the child and its device handles with it, even from a call."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+def receive(agent: socket.socket) -> Request | None:
+    """None: the agent has gone."""
+    header = agent.recv(LENGTH.size, socket.MSG_WAITALL)
+    if len(header) < LENGTH.size:
+        return None
+    (size,) = LENGTH.unpack(header)
+    return request_from(agent.recv(size, socket.MSG_WAITALL))
+
+
+class Answers:
+    def __init__(self) -> None:
+        self._started = False
+
+    def to(self, request: Request) -> Answer:
+        try:
+            if not self._started:
+                calls.start()
+                self._started = True
+            if isinstance(request, Describe):
+                return calls.describe()
+            return Observation(calls.read(request.uuid))
+        except NvmlError as error:
+            return Failure(str(error))
+        except calls.nvml.NVMLError as error:
+            return Failure(f"NVML says: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The agent's end of the NVML child: a deadline on every call, a new child for a lost one."""
+
+import asyncio
+import logging
+import socket
+import subprocess
+import sys
+import time
+from typing import TypeVar
+
+from gpuslice_agent.errors import NvmlError, NvmlHungError
+from gpuslice_agent.model import Reading
+from gpuslice_agent.nvml.protocol import (
+    LENGTH,
+    Answer,
+    Describe,
+    Description,
+    Failure,
+    Observation,
+    Read,
+    Request,
+    answer_from,
+    frame,
+)
+
+log = logging.getLogger(__name__)
+
+PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds, by failures in a row
+END_SECONDS = 2.0  # within which whoever must reset a GPU wants its device files closed
+
+A = TypeVar("A", bound=Answer)
+
+
+class Nvml:
+    """NVML, one call at a time. Every call ends within its deadline, whatever the driver does."""
+
+    def __init__(
+        self, deadline: float, start_deadline: float, command: tuple[str, ...] = ()
+    ) -> None:
+        self._deadline = deadline
+        self._start_deadline = start_deadline
+        self._command = command or (sys.executable, "-P", "-m", "gpuslice_agent.nvml.child")
+        self._turn = asyncio.Lock()
+        self._child: Child | None = None
+        self._stuck: Child | None = None
+        self._failures = 0
+        self._not_before = 0.0
+        self._why = NvmlError("NVML has not been asked yet")
+
+    async def describe(self) -> Description:
+        async with self._turn:
+            self._child = self._child or self._start()
+            return await self._ask(Describe(), Description, self._start_deadline)
+
+    async def read(self, uuid: str) -> Reading:
+        async with self._turn:
+            if self._child is None:
+                self._child = self._start()
+                # The first call of a child loads the driver, which may take its time.
+                await self._ask(Describe(), Description, self._start_deadline)
+            return (await self._ask(Read(uuid), Observation, self._deadline)).reading
+
+    async def end(self) -> bool:
+        """Ends the child, which closes every device file. False: the driver holds on to it."""
+        child, self._child = self._child or self._stuck, None
+        if child is None:
+            return True
+        child.kill()
+        gone = await asyncio.to_thread(child.gone_within, END_SECONDS)
+        self._stuck = None if gone else child
+        return gone
+
+    async def _ask(self, request: Request, kind: type[A], deadline: float) -> A:
+        child = self._child
+        assert child is not None
+        try:
+            async with asyncio.timeout(deadline):
+                answer = await child.ask(request)
+        except TimeoutError as error:
+            self._give_up(child, NvmlHungError(f"NVML did not answer within {deadline:g} s"))
+            raise self._why from error
+        except (ConnectionError, EOFError) as error:
+            self._give_up(child, NvmlError("the NVML child died in a call"))
+            raise self._why from error
+        except asyncio.CancelledError:
+            # Its answer would be taken for that of the next call.
+            self._give_up(child, NvmlError("the NVML child was stopped in a call"))
+            raise
+        self._failures = 0
+        if isinstance(answer, Failure):
+            raise NvmlError(answer.sentence)
+        assert isinstance(answer, kind)
+        return answer
+
+    def _start(self) -> "Child":
+        if self._stuck is not None:
+            if self._stuck.alive():
+                raise NvmlHungError("the NVML child is stuck in the driver and cannot be killed")
+            self._stuck = None
+        if time.monotonic() < self._not_before:
+            raise self._why
+        return Child(self._command)
+
+    def _give_up(self, child: "Child", why: NvmlError) -> None:
+        child.kill()
+        log.warning("NVML child given up pid=%d reason=%s", child.pid, why)
+        self._child, self._why = None, why
+        # A process in an uninterruptible call ignores SIGKILL; the next would only join it there.
+        self._stuck = child
+        # One hung GPU costs its own reading; the next child serves the others at once.
+        self._not_before = time.monotonic() + PAUSES[self._failures]
+        self._failures = min(self._failures + 1, len(PAUSES) - 1)
+
+
+class Child:
+    def __init__(self, command: tuple[str, ...]) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+            )
+        ours.setblocking(False)
+        self._socket = ours
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def gone_within(self, seconds: float) -> bool:
+        """Blocks."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._socket.close()
+
+    async def ask(self, request: Request) -> Answer:
+        await asyncio.get_running_loop().sock_sendall(self._socket, frame(request))
+        (size,) = LENGTH.unpack(await self._receive(LENGTH.size))
+        return answer_from(await self._receive(size))
+
+    async def _receive(self, size: int) -> bytes:
+        received = bytearray()
+        while len(received) < size:
+            part = await asyncio.get_running_loop().sock_recv(self._socket, size - len(received))
+            if not part:
+                raise EOFError
+            received += part
+        return bytes(received)
