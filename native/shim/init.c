@@ -1,0 +1,5 @@
+#include "tenant.h"
+
+CUresult cuInit(unsigned int flags) {
+    return tenant_init(flags);
+}
