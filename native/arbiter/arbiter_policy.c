@@ -1,0 +1,261 @@
+/* Earning, and whose turn it is. The order: the highest class that may run; in it those with a promise to keep, the
+ * one furthest behind first; then those who live on what is left, by weight. */
+#include "arbiter_policy.h"
+
+#include <gpuslice/region.h>
+
+#define MS INT64_C(1000000)
+
+/* One round of turns. Shorter turns cost switches; longer ones make a share wait. */
+#define PERIOD_NS (30 * MS)
+#define TURN_MIN_NS (2 * MS)
+#define LEFTOVER_TURN_NS (8 * MS)
+/* What an idle share keeps for its next start, and what a busy one that could not be served in time may be owed:
+ * time by the clock, of which it earns its cores' percentage. */
+#define IDLE_KEEPS_NS (40 * MS)
+#define BUSY_KEEPS_NS (1000 * MS)
+#define COMMON_KEEPS_NS (50 * MS)
+/* A share that used up its balance goes on when this much is there, so that it is not woken for crumbs. */
+#define BURST_NS (2 * MS)
+#define BURST_PERIOD_NS (20 * MS)
+/* Without work for this long, the turn is over: host code between two launches is not idleness. */
+#define IDLE_AFTER_NS (700 * 1000)
+/* The next share starts this long before the old one's work is forecast to end: the time it takes to wake up. */
+#define OVERLAP_NS (1 * MS)
+/* How long a wrong or false forecast can hold the others up. */
+#define DRAIN_MAX_NS (100 * MS)
+#define DRAIN_LATE_NS (1 * MS)
+/* When all is quiet: how long to keep looking before sleeping on the doorbells, and how often to look. */
+#define LINGER_NS (20 * MS)
+#define LOOK_NS (1 * MS)
+/* A share that runs with a gate but without a limit: as good as none, yet its run-ahead stays bounded. */
+#define AMPLE_NS (1000 * MS)
+
+/* May use what the others leave; the rest is capped even when alone. */
+static bool takes_leftover(const struct arbiter_share *share) {
+    return share->cores == 0 || share->cores >= 100 || share->policy == GPUSLICE_POLICY_ELASTIC;
+}
+
+static bool has_promise(const struct arbiter_share *share) {
+    return share->cores > 0 && !share->dry;
+}
+
+static bool may_run(const struct arbiter_share *share) {
+    return share->working && (has_promise(share) || takes_leftover(share));
+}
+
+static int64_t cores_of(const struct arbiter_share *share, int64_t time_ns) {
+    return time_ns / 100 * share->cores;
+}
+
+static int64_t burst_of(const struct arbiter_share *share) {
+    int64_t burst = cores_of(share, BURST_PERIOD_NS);
+    return burst < BURST_NS ? burst : BURST_NS;
+}
+
+/* How far it is behind, by the clock: in this time it earned what it is owed. */
+static int64_t lag_of(const struct arbiter_share *share) {
+    return share->balance_ns / (int64_t)share->cores * 100;
+}
+
+static void earn(struct arbiter_share *share, int64_t passed_ns) {
+    share->balance_ns += cores_of(share, passed_ns);
+    int64_t keeps = cores_of(share, share->working ? BUSY_KEEPS_NS : IDLE_KEEPS_NS);
+    if (share->balance_ns > keeps)
+        share->balance_ns = keeps;
+    if (share->balance_ns >= burst_of(share))
+        share->dry = false;
+}
+
+/* After what it used was charged. */
+static void settle(struct arbiter_share *share) {
+    if (share->balance_ns < 0 && takes_leftover(share)) {
+        share->leftover_ns += (uint64_t)-share->balance_ns / (share->weight ? share->weight : 1);
+        share->balance_ns = 0;
+    }
+    if (share->balance_ns < burst_of(share) / 4)
+        share->dry = true;
+}
+
+/* Where all busy shares are owed time, the GPU itself was not there to give it: they forgive the same part of the
+ * clock, which keeps what they are owed relative to each other. */
+static void forgive_in_common(struct arbiter_share *const *shares, size_t count) {
+    int64_t least = INT64_MAX;
+    for (size_t i = 0; i < count; i++)
+        if (shares[i]->cores > 0 && shares[i]->working && lag_of(shares[i]) < least)
+            least = lag_of(shares[i]);
+    int64_t forgiven = least - COMMON_KEEPS_NS;
+    if (least == INT64_MAX || forgiven <= 0)
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (shares[i]->cores > 0 && shares[i]->working)
+            shares[i]->balance_ns -= cores_of(shares[i], forgiven);
+}
+
+/* A share that comes back from a pause has no claim on the leftovers of meanwhile. */
+static void join_leftover(struct arbiter_share *share, struct arbiter_share *const *shares, size_t count) {
+    uint64_t least = UINT64_MAX;
+    for (size_t i = 0; i < count; i++)
+        if (shares[i] != share && takes_leftover(shares[i]) && shares[i]->working && shares[i]->leftover_ns < least)
+            least = shares[i]->leftover_ns;
+    if (least != UINT64_MAX && share->leftover_ns < least)
+        share->leftover_ns = least;
+}
+
+static void observe_work(struct arbiter_share *share, struct arbiter_share *const *shares, size_t count,
+                         uint64_t now_ns) {
+    bool worked = share->working;
+    if (share->in_flight || share->waiting)
+        share->worked_at_ns = now_ns;
+    else if (share->covered_until_ns <= now_ns && share->covered_until_ns > share->worked_at_ns)
+        share->worked_at_ns = share->covered_until_ns;
+    share->working = share->live && share->worked_at_ns != 0 && now_ns - share->worked_at_ns <= (uint64_t)IDLE_AFTER_NS;
+    if (share->working && !worked)
+        join_leftover(share, shares, count);
+}
+
+static void observe(struct arbiter_share *const *shares, size_t count, uint64_t passed_ns, uint64_t now_ns) {
+    for (size_t i = 0; i < count; i++)
+        arbiter_charge(shares[i], shares, count, now_ns);
+    for (size_t i = 0; i < count; i++) {
+        settle(shares[i]);
+        observe_work(shares[i], shares, count, now_ns);
+        earn(shares[i], (int64_t)passed_ns);
+    }
+    forgive_in_common(shares, count);
+}
+
+/* Says whether `a` goes before `b`; both may run. */
+static bool goes_before(const struct arbiter_share *a, const struct arbiter_share *b) {
+    if (a->priority != b->priority)
+        return a->priority > b->priority;
+    if (has_promise(a) != has_promise(b))
+        return has_promise(a);
+    if (has_promise(a))
+        return lag_of(a) > lag_of(b);
+    return a->leftover_ns < b->leftover_ns;
+}
+
+static struct arbiter_share *pick(struct arbiter_share *const *shares, size_t count) {
+    struct arbiter_share *best = NULL;
+    for (size_t i = 0; i < count; i++)
+        if (may_run(shares[i]) && (!best || goes_before(shares[i], best)))
+            best = shares[i];
+    return best;
+}
+
+/* The holder is not interrupted within its turn by its equals: only by a higher class, or by a promise while it runs
+ * on leftovers. */
+static bool keeps_turn(const struct arbiter_state *state, const struct arbiter_share *next, uint64_t now_ns) {
+    const struct arbiter_share *holder = state->holder;
+    if (!holder || !may_run(holder) || now_ns >= state->turn_ends_ns)
+        return false;
+    return next->priority <= holder->priority && (has_promise(holder) || !has_promise(next));
+}
+
+static uint64_t turn_of(const struct arbiter_share *share, struct arbiter_share *const *shares, size_t count) {
+    if (!has_promise(share))
+        return LEFTOVER_TURN_NS;
+    int64_t cores = 0;
+    for (size_t i = 0; i < count; i++)
+        if (may_run(shares[i]) && has_promise(shares[i]))
+            cores += shares[i]->cores;
+    int64_t turn = PERIOD_NS * share->cores / cores;
+    return (uint64_t)(turn < TURN_MIN_NS ? TURN_MIN_NS : turn);
+}
+
+/* When the next share may start, while the holder's last work still executes. */
+static uint64_t drained_at(const struct arbiter_state *state, uint64_t now_ns) {
+    const struct arbiter_share *holder = state->holder;
+    if (!holder || !holder->live || !holder->in_flight)
+        return now_ns;
+    uint64_t until = holder->in_flight_until_ns;
+    if (until <= now_ns) /* it should have ended: perhaps it only was not seen yet */
+        until += DRAIN_LATE_NS;
+    until -= until > OVERLAP_NS ? OVERLAP_NS : 0;
+    uint64_t latest = state->drain_began_ns + DRAIN_MAX_NS;
+    return until < latest ? until : latest;
+}
+
+static void hand_over(struct arbiter_state *state, struct arbiter_share *next, struct arbiter_share *const *shares,
+                      size_t count, uint64_t now_ns) {
+    if (next != state->holder && state->holder) {
+        if (state->drain_began_ns == 0)
+            state->drain_began_ns = now_ns;
+        if (drained_at(state, now_ns) > now_ns)
+            return;
+    }
+    state->holder = next;
+    state->drain_began_ns = 0;
+    state->turn_ends_ns = now_ns + turn_of(next, shares, count);
+}
+
+static void take_turns(struct arbiter_state *state, struct arbiter_share *const *shares, size_t count,
+                       uint64_t now_ns) {
+    struct arbiter_share *next = pick(shares, count);
+    if (!next) { /* nobody may: a share that is out of balance keeps the turn, its credit holds it back */
+        if (state->holder && !state->holder->working)
+            state->holder = NULL;
+        state->drain_began_ns = 0;
+    } else if (keeps_turn(state, next, now_ns)) {
+        state->drain_began_ns = 0;
+    } else {
+        hand_over(state, next, shares, count, now_ns);
+    }
+}
+
+/* Wraps nowhere: busy_ns is the tenant's word. */
+static uint64_t credit_of(const struct arbiter_share *share, bool alone) {
+    if (takes_leftover(share))
+        return alone ? ARBITER_UNLIMITED : share->busy_ns + (uint64_t)AMPLE_NS;
+    int64_t ahead = share->dry && share->balance_ns > 0 ? 0 : share->balance_ns;
+    if (ahead < 0 && (uint64_t)-ahead > share->busy_ns)
+        return 0;
+    return share->busy_ns + (uint64_t)ahead;
+}
+
+static void publish(const struct arbiter_state *state, struct arbiter_share *const *shares, size_t count) {
+    size_t live = 0, working = 0;
+    for (size_t i = 0; i < count; i++) {
+        live += shares[i]->live;
+        working += shares[i]->working;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct arbiter_share *share = shares[i];
+        /* While nobody works anybody may start without asking. */
+        share->run = working == 0 || (share == state->holder && state->drain_began_ns == 0);
+        share->credit_ns = credit_of(share, live == (size_t)share->live);
+    }
+}
+
+static uint64_t next_look(const struct arbiter_state *state, struct arbiter_share *const *shares, size_t count,
+                          uint64_t now_ns) {
+    uint64_t worked_at = 0, look = now_ns + (uint64_t)LOOK_NS;
+    for (size_t i = 0; i < count; i++)
+        if (shares[i]->live && shares[i]->worked_at_ns > worked_at)
+            worked_at = shares[i]->worked_at_ns;
+    if (worked_at == 0 || now_ns - worked_at > (uint64_t)LINGER_NS)
+        return UINT64_MAX;
+    if (state->drain_began_ns != 0) {
+        uint64_t drained = drained_at(state, now_ns);
+        return drained > now_ns && drained < look ? drained : look;
+    }
+    return state->holder && state->turn_ends_ns > now_ns && state->turn_ends_ns < look ? state->turn_ends_ns : look;
+}
+
+uint64_t arbiter_decide(struct arbiter_state *state, struct arbiter_share *const *shares, size_t count,
+                        uint64_t now_ns) {
+    uint64_t passed_ns = state->decided_at_ns == 0 ? 0 : now_ns - state->decided_at_ns;
+    state->decided_at_ns = now_ns;
+    observe(shares, count, passed_ns, now_ns);
+    take_turns(state, shares, count, now_ns);
+    publish(state, shares, count);
+    return next_look(state, shares, count, now_ns);
+}
+
+void arbiter_forget(struct arbiter_state *state, const struct arbiter_share *share) {
+    if (state->holder != share)
+        return;
+    state->holder = NULL;
+    state->drain_began_ns = 0;
+}
