@@ -1,5 +1,6 @@
 """A simulated node: made, used by whoever has its environment, then ended with its agent."""
 
+import json
 import os
 import select
 import shutil
@@ -56,9 +57,10 @@ def profiles() -> str:
     return _ask("profiles")
 
 
-def show(node: SimNode) -> str:
-    """What every GPU and process of the node did, as JSON."""
-    return _ask("show", str(node.path))
+def busy_ns_by_pid(node: SimNode) -> dict[int, int]:
+    """GPU time of every process of the node, as its GPUs counted it."""
+    shown = json.loads(_ask("show", str(node.path)))
+    return {process["pid"]: process["busy_ns"] for process in shown["processes"]}
 
 
 def end(node: SimNode) -> None:
