@@ -49,13 +49,13 @@ class Nvml:
 
     async def describe(self) -> Description:
         async with self._turn:
-            self._child = self._child or self._start()
+            self._child = self._child or await self._start()
             return await self._ask(Describe(), Description, self._start_deadline)
 
     async def read(self, uuid: str) -> Reading:
         async with self._turn:
             if self._child is None:
-                self._child = self._start()
+                self._child = await self._start()
                 # The first call of a child loads the driver, which may take its time.
                 await self._ask(Describe(), Description, self._start_deadline)
             return (await self._ask(Read(uuid), Observation, self._deadline)).reading
@@ -66,6 +66,9 @@ class Nvml:
         if child is None:
             return True
         child.kill()
+        if not child.alive():
+            self._stuck = None
+            return True
         gone = await asyncio.to_thread(child.gone_within, END_SECONDS)
         self._stuck = None if gone else child
         return gone
@@ -92,11 +95,10 @@ class Nvml:
         assert isinstance(answer, kind)
         return answer
 
-    def _start(self) -> "Child":
-        if self._stuck is not None:
-            if self._stuck.alive():
-                raise NvmlHungError("the NVML child is stuck in the driver and cannot be killed")
-            self._stuck = None
+    async def _start(self) -> "Child":
+        # A process in an uninterruptible call ignores SIGKILL; the next would only join it there.
+        if not await self.end():
+            raise NvmlHungError("the NVML child is stuck in the driver and cannot be killed")
         if time.monotonic() < self._not_before:
             raise self._why
         return Child(self._command)
@@ -105,7 +107,6 @@ class Nvml:
         child.kill()
         log.warning("NVML child given up pid=%d reason=%s", child.pid, why)
         self._child, self._why = None, why
-        # A process in an uninterruptible call ignores SIGKILL; the next would only join it there.
         self._stuck = child
         # One hung GPU costs its own reading; the next child serves the others at once.
         self._not_before = time.monotonic() + PAUSES[self._failures]
