@@ -7,6 +7,7 @@
 #ifndef GPUSLICE_AGENT_H
 #define GPUSLICE_AGENT_H
 #include <stdint.h>
+#pragma GCC visibility push(default)
 
 struct gpuslice_share_limits {
     uint64_t memory_bytes;
@@ -21,7 +22,7 @@ struct gpuslice_share_limits {
 /* One live process of a share, read with pread and range-checked: a tenant can write anything there. */
 struct gpuslice_process_usage {
     uint32_t slot;
-    uint32_t pid; /* in the tenant's pid namespace */
+    uint32_t pid; /* in the tenant's pid namespace; 0: it is just claiming the slot */
     uint64_t pid_namespace;
     uint64_t start_time;
     uint64_t held_bytes;
@@ -53,7 +54,7 @@ int gpuslice_agent_share_set_limits(struct gpuslice_agent_share *share, const st
 int gpuslice_agent_share_get_limits(const struct gpuslice_agent_share *share, struct gpuslice_share_limits *ret_limits,
                                     char *reason);
 /* -EPROTO: the usage file is corrupt (truncated or grown by the tenant, wrong magic); the share is to be reported so.
- * `processes` takes up to `capacity` live processes. */
+ * `processes` takes up to `capacity` live processes; process_count says how many there are. */
 int gpuslice_agent_share_usage(const struct gpuslice_agent_share *share, struct gpuslice_share_usage *ret_usage,
                                struct gpuslice_process_usage *processes, uint32_t capacity, char *reason);
 
@@ -66,4 +67,5 @@ int gpuslice_arbiter_remove(struct gpuslice_arbiter *arbiter, struct gpuslice_ag
 /* Ends the thread. Shares keep what they were last given and, a second later, pace themselves. */
 void gpuslice_arbiter_stop(struct gpuslice_arbiter *arbiter);
 
+#pragma GCC visibility pop
 #endif

@@ -28,11 +28,12 @@
 #define GPUSLICE_CACHE_LINE 64
 
 /* Words that packed fields share: a count of granules (512 bytes, the smallest the driver hands out), then who
- * wrote it last. 38 bits of granules reach 128 TiB. */
+ * wrote it last. 34 bits of granules reach 8 TiB. What is left goes to the sequence numbers: 16 bits of them come
+ * round in the 10 ms that a preempted thread sleeps, 20 and 30 bits do not. */
 #define GPUSLICE_GRANULE UINT64_C(512)
-#define GPUSLICE_GRANULE_BITS 38
+#define GPUSLICE_GRANULE_BITS 34
 #define GPUSLICE_SLOT_BITS 10
-#define GPUSLICE_SEQUENCE_BITS 16
+#define GPUSLICE_SEQUENCE_BITS 20
 
 enum gpuslice_policy { GPUSLICE_POLICY_HARD = 0, GPUSLICE_POLICY_ELASTIC = 1 };
 
@@ -97,16 +98,19 @@ struct gpuslice_grant {
 #define GPUSLICE_LOCK_BASE UINT64_C(0x4000000000000000)
 
 struct gpuslice_slot {
-    /* Who. Written once, after the claim, before `generation` is raised. */
+    /* Who. pid is 0 while a claim is under way and is stored last. */
     _Atomic uint32_t generation; /* grows with each claim of this slot; 0: never claimed */
-    uint32_t pid;                /* in the pid namespace below */
-    uint64_t pid_namespace;      /* inode of /proc/self/ns/pid */
-    uint64_t start_time;         /* field 22 of /proc/self/stat: clock ticks since boot */
+    _Atomic uint32_t pid;        /* in the pid namespace below */
+    uint64_t pid_namespace;      /* inode of /proc/self/ns/pid; 0: no /proc there */
+    uint64_t start_time;         /* field 22 of /proc/self/stat: clock ticks since boot; 0: no /proc there */
 
-    /* Memory: see native/region/reserve.c for the protocol. */
-    _Atomic uint64_t held_word;     /* granules:38 | 0:10 | sequence:16 */
-    _Atomic uint64_t intent_word;   /* granules:38 | target slot:10 | target's sequence:16 */
-    _Atomic uint32_t intent_header; /* own sequence:16 | 0:15 | sign:1 */
+    /* Memory: see native/region/reserve.c for the protocol. The intent is the whole step of held_word of the slot
+     * intent_target (oneself, or a dead slot that is reaped), so that whoever applies it does so by one CAS. */
+    _Atomic uint64_t held_word;       /* granules:34 | how often it changed:30 */
+    _Atomic uint64_t intent_sequence; /* number of the intent:63 | being written:1; goes on from holder to holder */
+    _Atomic uint64_t intent_before;
+    _Atomic uint64_t intent_after;
+    _Atomic uint32_t intent_target;
     uint32_t reserved0;
     _Atomic uint64_t memory_bytes[GPUSLICE_MEMORY_KINDS]; /* for people: the parts of what is held */
     _Atomic uint64_t swapped_bytes;
@@ -119,7 +123,7 @@ struct gpuslice_slot {
     _Atomic uint64_t in_flight_until_ns; /* forecast of when what was launched ends; 0: nothing in flight */
     _Atomic uint32_t in_flight;          /* streams with unfinished paced work */
     _Atomic uint32_t waiting;            /* threads held back at a launch right now */
-    uint64_t reserved1[11];
+    uint64_t reserved1[9];
 };
 
 struct gpuslice_usage {
@@ -129,7 +133,7 @@ struct gpuslice_usage {
     uint32_t size; /* sizeof(struct gpuslice_usage) of the writer */
     uint32_t slot_count;
 
-    /* Memory charged to the share: granules:38 | last writer's slot:10 | its sequence:16. */
+    /* Memory charged to the share: granules:34 | last writer's slot:10 | low bits of its intent's number:20. */
     _Alignas(GPUSLICE_CACHE_LINE) _Atomic uint64_t total_word;
 
     /* GPU time charged to the share. A process that saw its work execute in [from, until) raises covered_until_ns
