@@ -182,6 +182,32 @@ void *elf_symbol(const struct elf_library *library, const char *name) {
     return index ? (void *)(library->base + library->symbols[index].st_value) : NULL;
 }
 
+static uint32_t symbol_count(const struct elf_library *library) {
+    if (!library->gnu_hash)
+        return library->hash ? library->hash[1] : 0;
+    /* The last chain ends with the last symbol. */
+    const uint32_t bucket_count = library->gnu_hash[0], first_symbol = library->gnu_hash[1];
+    const uint32_t *buckets = (const uint32_t *)((const ElfW(Addr) *)&library->gnu_hash[4] + library->gnu_hash[2]);
+    const uint32_t *chains = &buckets[bucket_count];
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < bucket_count; i++)
+        last = buckets[i] > last ? buckets[i] : last;
+    if (last < first_symbol)
+        return first_symbol;
+    while (!(chains[last - first_symbol] & 1))
+        last++;
+    return last + 1;
+}
+
+bool elf_exports(const struct elf_library *library, const void *address) {
+    uint32_t count = symbol_count(library);
+    for (uint32_t i = 1; i < count; i++)
+        if (library->symbols[i].st_shndx != SHN_UNDEF && library->symbols[i].st_value &&
+            library->base + library->symbols[i].st_value == (uintptr_t)address)
+            return true;
+    return false;
+}
+
 void *elf_libc_symbol(const char *name) {
     static const char sonames[][16] = {"libc.so.6", "libdl.so.2", "libpthread.so.0"};
     for (unsigned i = 0; i < sizeof sonames / sizeof *sonames; i++) {

@@ -35,6 +35,9 @@ bool elf_find(const char *soname, struct elf_library *ret_library);
  * several), or NULL. */
 void *elf_symbol(const struct elf_library *library, const char *name);
 
+/* Whether some symbol that the library defines has this address. Reads the whole symbol table. */
+bool elf_exports(const struct elf_library *library, const void *address);
+
 static inline bool elf_contains(const struct elf_library *library, const void *address) {
     return (uintptr_t)address - library->start < library->end - library->start;
 }
