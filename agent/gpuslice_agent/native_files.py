@@ -1,8 +1,8 @@
 """Where the native parts lie: the shim, the agent's library and the simulated node.
 
-They are installed into gpuslice_agent/native beside this file. An editable install keeps the Python files in the
-checkout and puts the native ones into site-packages. GPUSLICE_NATIVE names another place, such as the prefix of
-`cmake --install` and gpuslice_agent/native below it.
+They are installed into gpuslice_agent/native beside this file. An editable install keeps the
+Python files in the checkout and puts the native ones into site-packages. GPUSLICE_NATIVE names
+another place: `cmake --install BUILD --prefix DIR` fills DIR/gpuslice_agent/native.
 """
 
 import os

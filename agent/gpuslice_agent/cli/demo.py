@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from gpuslice_agent.cli import sim_node
+from gpuslice_agent import simulation
 from gpuslice_agent.cli.demo_report import Outcome, report
 from gpuslice_agent.cli.demo_tenant import Ask, Tenant, calibrate, start
 from gpuslice_agent.cli.private_agent import connect_or_start
@@ -46,7 +46,7 @@ def command(real: bool, seconds: float) -> None:
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
     console = Console(width=width, markup=False, highlight=False)
     with ExitStack() as stack:
-        node = None if real else stack.enter_context(sim_node.temporary(PROFILE, 1))
+        node = None if real else stack.enter_context(simulation.temporary(PROFILE, 1))
         environment = dict(os.environ) if node is None else node.environment(os.environ)
         outcomes = _compete(environment, node, seconds, console)
     console.print(report(outcomes, simulated=not real))
@@ -56,7 +56,7 @@ def command(real: bool, seconds: float) -> None:
 
 def _compete(
     environment: Mapping[str, str],
-    node: sim_node.SimNode | None,
+    node: simulation.SimNode | None,
     seconds: float,
     console: Console,
 ) -> list[Outcome]:
@@ -93,12 +93,12 @@ def _asks(client: Client) -> tuple[Ask, Ask]:
     return Ask(gpu.uuid, 30, tenth), Ask(gpu.uuid, 70, 2 * tenth)
 
 
-def _busy_ns(client: Client, node: sim_node.SimNode | None, tenants: list[Tenant]) -> list[int]:
+def _busy_ns(client: Client, node: simulation.SimNode | None, tenants: list[Tenant]) -> list[int]:
     """GPU time by pid: as the simulated GPU counted it, on a real one as the shares say."""
     if node is None:
         by_pid = {share.owner.pid: share.usage.busy_ns for share in client.list().shares}
     else:
-        by_pid = sim_node.busy_ns_by_pid(node)
+        by_pid = simulation.busy_ns_by_pid(node)
     try:
         return [by_pid[tenant.pid] for tenant in tenants]
     except KeyError as error:

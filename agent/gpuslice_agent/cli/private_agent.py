@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from gpuslice_agent.cli.environment import without_share
 from gpuslice_agent.control.client import Client, connect
+from gpuslice_agent.environment import without_share
 from gpuslice_agent.errors import AgentAbsentError, ControlError
 from gpuslice_agent.run_directory import RunDirectory, prepare
 

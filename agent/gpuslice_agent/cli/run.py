@@ -7,8 +7,8 @@ import click
 
 from gpuslice_agent import native_files
 from gpuslice_agent.cli import parameters, program
-from gpuslice_agent.cli.environment import tenant_environment
 from gpuslice_agent.cli.private_agent import connect_or_start
+from gpuslice_agent.environment import tenant_environment
 from gpuslice_agent.errors import AgentAbsentError
 from gpuslice_agent.model import Owner, Policy, Priority, Share, ShareRequest
 from gpuslice_agent.run_directory import RunDirectory, locate

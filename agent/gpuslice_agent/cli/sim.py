@@ -6,12 +6,13 @@ import select
 
 import click
 
-from gpuslice_agent.cli import program, sim_node
+from gpuslice_agent import simulation
+from gpuslice_agent.cli import program
 
 
 def _show_profiles(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked:
-        click.echo(sim_node.profiles(), nl=False)
+        click.echo(simulation.profiles(), nl=False)
         ctx.exit()
 
 
@@ -38,7 +39,7 @@ def command(profile: str | None, gpus: int | None, program_and_arguments: tuple[
     if profile is None:
         raise click.UsageError("Name a node with --profile; `gpuslice sim --list` shows them.")
     path = program.find(program_and_arguments[0])
-    node = sim_node.create(profile, gpus)
+    node = simulation.create(profile, gpus)
     try:
         environment = node.environment(os.environ)
         _end_after(os.getpid(), node)
@@ -46,11 +47,11 @@ def command(profile: str | None, gpus: int | None, program_and_arguments: tuple[
     except program.CommandError:
         raise  # our end is the program's end, and somebody waits for it
     except BaseException:
-        sim_node.end(node)
+        simulation.end(node)
         raise
 
 
-def _end_after(pid: int, node: sim_node.SimNode) -> None:
+def _end_after(pid: int, node: simulation.SimNode) -> None:
     """Leaves a process that waits for the end of `pid` and then ends the node.
 
     It is in a session of its own, so that no signal meant for the program reaches it, not the
@@ -67,7 +68,7 @@ def _end_after(pid: int, node: sim_node.SimNode) -> None:
     os.close(process)
 
 
-def _wait_and_end(process: int, node: sim_node.SimNode) -> None:
+def _wait_and_end(process: int, node: simulation.SimNode) -> None:
     try:
         nothing = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
@@ -76,7 +77,7 @@ def _wait_and_end(process: int, node: sim_node.SimNode) -> None:
         os.closerange(process + 1, os.sysconf("SC_OPEN_MAX"))
         os.chdir("/")
         select.select([process], [], [])
-        sim_node.end(node)
+        simulation.end(node)
     finally:
         with contextlib.suppress(BaseException):
             os._exit(0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuslice_agent import native_files
-from gpuslice_agent.cli.environment import simulated_environment
+from gpuslice_agent.environment import simulated_environment
 from gpuslice_agent.errors import GpusliceError
 from gpuslice_agent.run_directory import RunDirectory
 
