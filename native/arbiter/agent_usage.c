@@ -37,7 +37,7 @@ static int read_head(const struct gpuslice_agent_share *share, struct usage_head
 
 /* Finds the lowest held slot in [from, GPUSLICE_SLOTS), or GPUSLICE_SLOTS. F_OFD_GETLK tells of any lock in a range,
  * not of the first, so the range shrinks until nothing before the last one found is locked. */
-static uint32_t next_held(int usage_fd, uint32_t from) {
+uint32_t agent_next_held(int usage_fd, uint32_t from) {
     uint32_t until = GPUSLICE_SLOTS;
     uint32_t found = GPUSLICE_SLOTS;
 
@@ -111,7 +111,7 @@ int gpuslice_agent_share_usage(const struct gpuslice_agent_share *share, struct 
         .credit_ns = atomic_load_explicit(&grant->credit_ns, memory_order_relaxed),
         .pacing_local = heartbeat_ns + HEARTBEAT_STALE_NS < now_ns,
     };
-    for (uint32_t i = next_held(share->usage, 0); i < GPUSLICE_SLOTS; i = next_held(share->usage, i + 1)) {
+    for (uint32_t i = agent_next_held(share->usage, 0); i < GPUSLICE_SLOTS; i = agent_next_held(share->usage, i + 1)) {
         struct gpuslice_slot slot;
 
         if (read_slot(share, i, &slot))

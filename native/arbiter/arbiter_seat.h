@@ -1,0 +1,26 @@
+/* One share as the arbiter sees it: reads the tenant's word from the usage file, writes the decision to the grant. */
+#ifndef GPUSLICE_ARBITER_SEAT_H
+#define GPUSLICE_ARBITER_SEAT_H
+
+#include "agent_share.h"
+#include "arbiter_policy.h"
+
+#define SEAT_LIVE_MAX GPUSLICE_SLOTS
+
+struct arbiter_seat {
+    struct arbiter_share account;
+    struct gpuslice_agent_share *files;
+    uint64_t looked_for_live_ns; /* when `live` was last found out; 0: must be */
+    uint64_t heartbeat_ns;       /* as last written */
+    uint32_t live_count;
+    uint16_t live[SEAT_LIVE_MAX]; /* the slots that processes hold, ascending */
+};
+
+/* Reads limits and usage into seat->account. A usage file that cannot be read has no live process. */
+void seat_read(struct arbiter_seat *seat, uint64_t now_ns);
+/* Publishes seat->account's decision, wakes who waits for it, and beats. */
+void seat_write(struct arbiter_seat *seat, uint64_t now_ns);
+/* Tells the share whether it must ring. */
+void seat_set_asleep(struct arbiter_seat *seat, bool asleep);
+
+#endif
