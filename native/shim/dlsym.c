@@ -10,6 +10,7 @@
 #include "driver.h"
 #include "elf.h"
 #include "hooks.h"
+#include "nvml_driver.h"
 
 typedef void *(*lookup)(void *handle, const char *name, const char *version);
 
@@ -43,14 +44,14 @@ static bool holds_dlsym(const struct elf_library *library, void *data) {
 static bool find_owner(const char *name, struct elf_library *ret_owner) {
     if (name[0] == 'd')
         return elf_each(holds_dlsym, ret_owner);
-    if (!driver_load())
+    if (name[0] == 'c' ? !driver_load() : !nvml_load())
         return false;
-    *ret_owner = driver_backend.library;
+    *ret_owner = name[0] == 'c' ? driver_backend.library : nvml_backend.library;
     return elf_symbol(ret_owner, name) != NULL;
 }
 
 static bool may_be_hooked(const char *name) {
-    return strncmp(name, "cu", 2) == 0 || strncmp(name, "dl", 2) == 0;
+    return strncmp(name, "cu", 2) == 0 || strncmp(name, "nvml", 4) == 0 || strncmp(name, "dl", 2) == 0;
 }
 
 static struct route pass_on(const char *version) {
