@@ -1,6 +1,6 @@
 #!/bin/sh
 # The shim as it is shipped: dist/libgpuslice-{x86_64,aarch64}.so, stripped, for glibc 2.17 and everything newer.
-# x86_64 is built whole (build/release-x86_64), so that tests can run it on the simulated node in old systems.
+# x86_64 is built and installed whole (build/release), so that tests can run it in old systems.
 #
 #   build.sh PYTHON      PYTHON has the wheels ziglang, cmake, ninja and NVIDIA's headers
 set -eu
@@ -17,11 +17,13 @@ for machine in x86_64 aarch64; do
     cmake -S native -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
         -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=$machine \
         -DCMAKE_C_COMPILER="$zig/cc" -DCMAKE_AR="$zig/ar" -DCMAKE_RANLIB="$zig/ranlib" \
-        -DCMAKE_SHARED_LINKER_FLAGS=-s -DPython3_EXECUTABLE="$python" >"$build.log"
+        -DCMAKE_SHARED_LINKER_FLAGS=-s -DBUILD_TESTING=OFF -DPython3_EXECUTABLE="$python" >"$build.log"
     case $machine in
-    x86_64) ninja -C "$build" --quiet ;;
+    x86_64)
+        ninja -C "$build" --quiet
+        cmake --install "$build" --prefix build/release >/dev/null
+        ;;
     aarch64) ninja -C "$build" --quiet gpuslice ;;
     esac
-    cp "$(find "$build" -name libgpuslice.so)" "dist/libgpuslice-$machine.so"
+    cp "$build/shim/libgpuslice.so" "dist/libgpuslice-$machine.so"
 done
-ls -l dist
