@@ -39,7 +39,7 @@ const char *engine_node_directory(void);
 
 /* --- memory ------------------------------------------------------------------------------------------------- */
 /* Device pointers are host addresses: a range of this process's address space, set aside at engine_attach(), holds
- * all device memory, so that the bytes of a copy are moved with memcpy. Fresh memory reads as zero. Nothing stops a
+ * all device memory, so that the bytes of a copy are moved with memcpy. Nothing stops a
  * program from dereferencing a device pointer on the host; a real one would fault.
  *
  * Physical memory is counted per GPU over all processes of the node, in blocks. A dead process holds nothing:
@@ -165,6 +165,8 @@ struct engine_op {
  * stream an operation that takes no time (cost 0, or a mark) is over at once, its effect included, without touching
  * the shared files. `ret_ticket` may be NULL. */
 int engine_submit(struct engine_stream *stream, const struct engine_op *op, struct engine_ticket *ret_ticket);
+/* Submits and waits, without need of the engine's thread: a synchronous copy. */
+int engine_run(struct engine_stream *stream, const struct engine_op *op, bool spin);
 /* What is submitted to `stream` from now on starts no sooner than `ticket` is complete (of any stream, GPU, process;
  * of a process that died: complete). */
 int engine_stream_wait(struct engine_stream *stream, struct engine_ticket ticket);

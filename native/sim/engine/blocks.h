@@ -1,0 +1,22 @@
+/* Physical memory: how many blocks of each GPU each process holds. The one place where memory is counted; a wall of
+ * the kernel's (limits on a cgroup) belongs here too. */
+#ifndef GPUSLICE_SIM_BLOCKS_H
+#define GPUSLICE_SIM_BLOCKS_H
+
+#include "member.h"
+
+#define BLOCK_SHIFT 21 /* 2 MiB */
+
+static inline uint64_t blocks_of(uint64_t bytes) {
+    return (bytes >> BLOCK_SHIFT) + ((bytes & ((UINT64_C(1) << BLOCK_SHIFT) - 1)) != 0);
+}
+
+/* Takes the lock. -ENOMEM: the card is full, the dead already looked for. */
+int blocks_take(struct member *member, unsigned gpu, uint64_t blocks);
+void blocks_give(struct member *member, unsigned gpu, uint64_t blocks);
+
+/* Under the lock, for a process by its index. -ENOMEM. */
+int blocks_charge(struct node_file *node, unsigned process, unsigned gpu, uint64_t blocks);
+void blocks_refund(struct node_file *node, unsigned process, unsigned gpu, uint64_t blocks);
+
+#endif

@@ -1,0 +1,185 @@
+/* The node file: everything the processes of a simulated node share. One file, `node`, in the node directory, mapped
+ * by each of them.
+ *
+ * What changes together is written under one lock for the whole node (lock.h), word by word through journal_put(),
+ * so that a process killed in the middle of it is undone by the next one. Therefore every word that changes is a
+ * uint64_t, and nobody reads one without the lock unless it says so here.
+ */
+#ifndef GPUSLICE_SIM_NODE_H
+#define GPUSLICE_SIM_NODE_H
+
+#include <stdatomic.h>
+
+#include "gpu.h"
+
+#define NODE_MAGIC UINT64_C(0x31656e6f4e6d6973)
+#define NODE_VERSION 1u
+#define NODE_FILE "node"
+
+#define NODE_PROCESSES 1024u
+#define NODE_CHANNELS 2048u
+#define NODE_QUEUE 1024u /* operations of a channel in the file: unfinished ones, and those whose effect is due */
+#define NODE_OBJECTS 32768u
+#define NODE_HOLDERS 16u /* processes that may hold one physical handle */
+#define NODE_ENDED 4096u /* ended processes that are remembered */
+#define NODE_SHARED_TICKETS 65536u
+#define NODE_JOURNAL 16384u
+
+/* A process lives exactly as long as its byte of the node file, counted from here, is locked (process.c). */
+#define NODE_LOCK_BASE UINT64_C(0x4000000000000000)
+
+/* Names one life of one process entry: generation << 16 | index + 1. 0: nobody. */
+typedef uint64_t node_owner;
+
+static inline node_owner owner_of(uint64_t generation, unsigned index) {
+    return generation << 16 | (index + 1);
+}
+
+static inline unsigned owner_index(node_owner owner) {
+    return (unsigned)(owner & 0xffff) - 1;
+}
+
+/* GPU time is counted in 2^-16 ns, so that rates like 1/3 lose nothing that shows. */
+#define NODE_TIME_SHIFT 16
+
+/* A sliding window of about half a second to a second over a counter of busy time. */
+struct node_meter {
+    uint64_t old_ns, old_busy; /* where the window begins */
+    uint64_t new_ns, new_busy; /* where it will begin next */
+};
+
+struct node_process_gpu {
+    uint64_t blocks, blocks_peak;
+    uint64_t contexts;
+    uint64_t busy;   /* 2^-16 ns */
+    uint64_t active; /* ns */
+    struct node_meter meter;
+};
+
+struct node_process {
+    _Atomic uint64_t generation; /* written only by who holds the entry's byte lock */
+    uint64_t live;               /* 1: claimed and not yet reaped */
+    uint64_t observer;           /* 1: only reads (NVML, tools); not listed */
+    uint64_t pid;                /* in the pid namespace below */
+    uint64_t pid_namespace;      /* inode of /proc/self/ns/pid */
+    uint64_t start_time;         /* field 22 of /proc/self/stat */
+    char name[64];               /* of the program, for people */
+    struct node_process_gpu gpus[SIM_GPUS_MAX];
+};
+
+struct node_ended {
+    uint64_t pid, pid_namespace, start_time, ended_ns;
+    char name[64];
+    struct {
+        uint64_t blocks_peak, busy, active;
+    } gpus[SIM_GPUS_MAX];
+};
+
+struct node_gpu_state {
+    uint64_t used_blocks;
+    uint64_t busy; /* ns: wall time with any GPU work */
+    struct node_meter meter;
+    uint64_t reserved[8];
+};
+
+enum node_op_class {
+    NODE_OP_MARK = 0,     /* takes no time */
+    NODE_OP_GPU = 1,      /* shares the GPU; cost in 2^-16 ns */
+    NODE_OP_WALL = 2,     /* takes cost ns on the engine `lane` of its process */
+    NODE_OP_WAIT = 3,     /* until the ticket is complete */
+    NODE_OP_EXTERNAL = 4, /* until its process says so */
+};
+#define NODE_LANES 3u /* copy engines of a process on a GPU: in, out, peer */
+
+/* Written by the channel's owner before `tail` covers it; the timeline only writes start, end and order. */
+struct node_op {
+    uint32_t op_class;  /* enum node_op_class */
+    uint32_t occupancy; /* of 65536; or the lane */
+    uint64_t cost;
+    uint64_t arrival_ns;
+    uint32_t wait_channel, wait_generation;
+    uint64_t wait_sequence;
+    uint64_t start_ns, end_ns;
+    uint64_t order; /* grows with each completion on the node */
+};
+_Static_assert(sizeof(struct node_op) == 64, "an operation is one cache line");
+
+/* A stream's queue. Operation number s (from 1) lies at queue[s % NODE_QUEUE]. */
+struct node_channel {
+    uint64_t generation;
+    uint64_t owner; /* node_owner; 0: free */
+    uint64_t gpu;
+    uint64_t tail;       /* operations submitted */
+    uint64_t done;       /* operations complete */
+    uint64_t running;    /* 1: operation done + 1 has started */
+    uint64_t remaining;  /* of it: cost left (GPU), or when it ends (WALL) */
+    uint64_t linked;     /* 1: in the list of busy channels */
+    uint64_t next;       /* index + 1 of the next in it */
+    uint64_t effect_due; /* the first operation whose effect has not happened yet; 0: none. The owner's word */
+    uint64_t reserved[6];
+};
+
+struct node_timeline {
+    uint64_t now_ns;     /* everything before is settled */
+    uint64_t busy_head;  /* index + 1 of the first channel with unfinished work */
+    uint64_t order;      /* completions so far */
+    uint64_t checked_ns; /* when the owners of busy channels were last seen alive */
+    uint64_t metered_ns; /* when the meters were last moved on */
+};
+
+struct node_object {
+    uint64_t id; /* 0: free */
+    uint64_t gpu, blocks;
+    uint64_t holders[NODE_HOLDERS]; /* node_owner; the first one pays */
+    uint64_t reserved;
+};
+
+struct node_shared_ticket {
+    uint64_t used;
+    uint64_t channel_generation; /* channel << 32 | generation */
+    uint64_t sequence, start_ns, end_ns;
+};
+
+struct node_journal_entry {
+    uint64_t offset, old; /* of the word in the file, and what it was */
+};
+
+struct node_file {
+    uint64_t magic;
+    uint32_t version, size_check; /* of another build: refused */
+    struct sim_node_info info;
+    struct sim_gpu gpus[SIM_GPUS_MAX];
+
+    _Alignas(64) _Atomic uint64_t lock_owner; /* node_owner */
+    _Atomic uint32_t lock_contended;
+    _Alignas(64) _Atomic uint32_t kick; /* futex: grows when something ended sooner than its forecast */
+    _Alignas(64) uint64_t journal_length;
+    struct node_journal_entry journal[NODE_JOURNAL];
+
+    uint64_t process_count; /* entries ever used; the rest need no look */
+    uint64_t channel_count; /* likewise */
+    uint64_t object_count;  /* likewise */
+    uint64_t object_ids;    /* given out so far */
+    uint64_t ended_count;   /* ever; ended[i % NODE_ENDED] */
+    struct node_timeline timeline;
+    struct node_gpu_state gpu_states[SIM_GPUS_MAX];
+    struct node_process processes[NODE_PROCESSES];
+    uint64_t lanes[NODE_PROCESSES][SIM_GPUS_MAX][NODE_LANES]; /* when each copy engine is free */
+    struct node_object objects[NODE_OBJECTS];
+    struct node_ended ended[NODE_ENDED];
+    struct node_shared_ticket shared_tickets[NODE_SHARED_TICKETS];
+    struct node_channel channels[NODE_CHANNELS];
+    struct node_op queues[NODE_CHANNELS][NODE_QUEUE];
+};
+
+/* Makes the directory (parents must exist) and the file. `gpus` 0: as the profile has. -EINVAL: no such profile or
+ * number; -EEXIST: there is a node. `reason` takes one sentence, at least 256 bytes. */
+int node_create(const char *directory, const char *profile, unsigned gpus, uint64_t seed, char *reason);
+/* Maps an existing node. -ENOENT, -EPROTO. */
+int node_map(const char *directory, struct node_file **ret_node);
+/* Fills node->info and node->gpus. -EINVAL: no such profile, or it has not that many GPUs. */
+int profile_fill(struct node_file *node, const char *profile, unsigned gpus, uint64_t seed);
+/* The name of profile i, NULL after the last. */
+const char *profile_name(unsigned i);
+
+#endif

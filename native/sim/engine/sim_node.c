@@ -1,0 +1,87 @@
+/* gpuslice-sim-node: makes a simulated node, and shows what really happened on it.
+ *
+ *   gpuslice-sim-node create --profile P [--gpus N] [--seed S] DIR
+ *   gpuslice-sim-node show DIR       JSON on standard output (see show.c)
+ *   gpuslice-sim-node profiles      one name a line
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "member.h"
+#include "show.h"
+
+static int usage(void) {
+    fprintf(stderr, "usage: gpuslice-sim-node create --profile P [--gpus N] [--seed S] DIR\n"
+                    "       gpuslice-sim-node show DIR\n"
+                    "       gpuslice-sim-node profiles\n");
+    return 2;
+}
+
+/* False: not a whole number. */
+static bool number(const char *text, unsigned long long *ret_value) {
+    char *end;
+    errno = 0;
+    *ret_value = strtoull(text, &end, 10);
+    return errno == 0 && *text >= '0' && *text <= '9' && *end == 0;
+}
+
+static int create(int argc, char **argv) {
+    static const struct option options[] = {{"profile", required_argument, NULL, 'p'},
+                                            {"gpus", required_argument, NULL, 'g'},
+                                            {"seed", required_argument, NULL, 's'},
+                                            {0}};
+    const char *profile = NULL;
+    unsigned long long gpus = 0, seed = 1;
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (option == 'p')
+            profile = optarg;
+        else if (option == 'g' && (!number(optarg, &gpus) || gpus < 1 || gpus > SIM_GPUS_MAX))
+            return fprintf(stderr, "gpuslice-sim-node: --gpus takes a number from 1 to %u, not '%s'.\n", SIM_GPUS_MAX,
+                           optarg),
+                   2;
+        else if (option == 's' && !number(optarg, &seed))
+            return fprintf(stderr, "gpuslice-sim-node: --seed takes a whole number, not '%s'.\n", optarg), 2;
+        else if (option == '?')
+            return usage();
+    }
+    if (!profile || argc - optind != 1)
+        return usage();
+    char reason[256];
+    if (node_create(argv[optind], profile, (unsigned)gpus, seed, reason) < 0) {
+        fprintf(stderr, "gpuslice-sim-node: %s\n", reason);
+        return 1;
+    }
+    return 0;
+}
+
+static int show(const char *directory) {
+    struct member member;
+    int result = member_join(directory, true, &member);
+    if (result < 0) {
+        fprintf(stderr, "gpuslice-sim-node: %s holds no simulated node of this version: %s.\n", directory,
+                strerror(-result));
+        return 1;
+    }
+    show_node(&member, stdout);
+    member_leave(&member);
+    return 0;
+}
+
+static int profiles(void) {
+    for (unsigned i = 0; profile_name(i); i++)
+        puts(profile_name(i));
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc >= 2 && strcmp(argv[1], "create") == 0)
+        return create(argc - 1, argv + 1);
+    if (argc == 3 && strcmp(argv[1], "show") == 0)
+        return show(argv[2]);
+    if (argc == 2 && strcmp(argv[1], "profiles") == 0)
+        return profiles();
+    return usage();
+}
