@@ -20,8 +20,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BEING_WRITTEN UINT64_C(1)
-
 /* How a transaction changes the target, decided anew at each attempt. */
 struct change {
     enum { RESERVE, CHARGE, REFUND, RETURN_ALL, REAP } verb;
@@ -45,7 +43,7 @@ static void confirm(struct gpuslice_usage *usage, uint64_t total) {
     uint64_t after = atomic_load_explicit(&writer->intent_after, memory_order_acquire);
     uint32_t target = atomic_load_explicit(&writer->intent_target, memory_order_acquire);
 
-    if (sequence & BEING_WRITTEN || (sequence >> 1 & SEQUENCE_MASK) != total_sequence(total))
+    if ((sequence & SEQUENCE_MASK) != total_sequence(total))
         return;
     if (atomic_load_explicit(&writer->intent_sequence, memory_order_relaxed) != sequence)
         return;
@@ -56,14 +54,13 @@ static void confirm(struct gpuslice_usage *usage, uint64_t total) {
 
 /* Writes the next intent of `slot` and returns its number. */
 static uint64_t intend(struct gpuslice_slot *slot, uint32_t target, uint64_t before, uint64_t after) {
-    uint64_t sequence = (atomic_load_explicit(&slot->intent_sequence, memory_order_relaxed) >> 1) + 1;
+    uint64_t sequence = atomic_load_explicit(&slot->intent_sequence, memory_order_relaxed) + 1;
 
-    /* release, each: a reader that sees one of these words sees that the number changed before it */
-    atomic_store_explicit(&slot->intent_sequence, sequence << 1 | BEING_WRITTEN, memory_order_release);
+    /* The number first, and release each time: who sees a word of this intent sees that it is not the last one's. */
+    atomic_store_explicit(&slot->intent_sequence, sequence, memory_order_release);
     atomic_store_explicit(&slot->intent_before, before, memory_order_release);
     atomic_store_explicit(&slot->intent_after, after, memory_order_release);
     atomic_store_explicit(&slot->intent_target, target, memory_order_release);
-    atomic_store_explicit(&slot->intent_sequence, sequence << 1, memory_order_release);
     return sequence;
 }
 

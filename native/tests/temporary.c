@@ -7,7 +7,7 @@
 #include <limits.h>
 #include <unistd.h>
 
-#define DIRECTORIES_MAX 4096
+#define DIRECTORIES_MAX 64
 
 static char *directories[DIRECTORIES_MAX];
 static int directory_count;
@@ -33,11 +33,22 @@ static void remove_all(void) {
     }
 }
 
+void temporary_remove(const char *directory) {
+    for (int i = 0; i < directory_count; i++) {
+        if (directories[i] != directory)
+            continue;
+        remove_directory(directories[i]);
+        free(directories[i]);
+        directories[i] = directories[--directory_count];
+        return;
+    }
+}
+
 const char *temporary_directory(void) {
     const char *root = getenv("TMPDIR");
     char path[PATH_MAX];
 
-    if (directory_count == 0) {
+    if (owner == 0) {
         owner = getpid();
         atexit(remove_all);
     }

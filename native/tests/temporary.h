@@ -11,4 +11,7 @@ const char *temporary_directory(void);
 /* The files of a new share of `memory_bytes` in a new temporary directory. */
 const char *temporary_share(uint64_t memory_bytes);
 
+/* Removes one of these before the end, for tests that make many. */
+void temporary_remove(const char *directory);
+
 #endif

@@ -107,7 +107,7 @@ struct gpuslice_slot {
     /* Memory: see native/region/reserve.c for the protocol. The intent is the whole step of held_word of the slot
      * intent_target (oneself, or a dead slot that is reaped), so that whoever applies it does so by one CAS. */
     _Atomic uint64_t held_word;       /* granules:34 | how often it changed:30 */
-    _Atomic uint64_t intent_sequence; /* number of the intent:63 | being written:1; goes on from holder to holder */
+    _Atomic uint64_t intent_sequence; /* number of the intent; goes on from holder to holder */
     _Atomic uint64_t intent_before;
     _Atomic uint64_t intent_after;
     _Atomic uint32_t intent_target;
