@@ -4,26 +4,23 @@ The files of a share are no wall against code that talks to /dev/nvidia* by itse
 second opinion that sees it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container
 from dataclasses import replace
 
 from gpuslice_agent.model import Gpu, Process, Share
 
 
 def strangers(
-    gpu: Gpu, shares: Iterable[Share], name_of: Callable[[int], str]
+    gpu: Gpu, known: Container[tuple[str, int]], name_of: Callable[[int], str]
 ) -> tuple[Process, ...]:
-    """The processes on this GPU that hold no share of it."""
-    ours = {
-        process.pid
-        for share in shares
-        if share.gpu_uuid == gpu.uuid
-        for process in share.usage.processes
-    }
+    """The processes on this GPU that hold no share of it. `known`: (UUID, pid) of those that do.
+
+    A pid without a name is gone, or is counted in a pid namespace that is not ours.
+    """
     return tuple(
-        Process(pid=seen.pid, name=name_of(seen.pid), memory_bytes=seen.memory_bytes or 0)
+        Process(pid=seen.pid, name=name, memory_bytes=seen.memory_bytes or 0)
         for seen in gpu.reading.processes
-        if seen.pid not in ours
+        if (gpu.uuid, seen.pid) not in known and (name := name_of(seen.pid))
     )
 
 

@@ -41,6 +41,10 @@ class EnforcementError(GpusliceError):
     """The files of a share or the arbiter failed."""
 
 
+class CorruptShareError(EnforcementError):
+    """A tenant damaged the files of its share, or they are of another version."""
+
+
 class ShareError(GpusliceError):
     """A share cannot be changed as asked."""
 

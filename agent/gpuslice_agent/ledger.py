@@ -27,10 +27,9 @@ CREATE TABLE shares (
   ending INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE context_overhead (
-  gpu_uuid TEXT NOT NULL,
+  gpu_uuid TEXT PRIMARY KEY,
   driver_version TEXT NOT NULL,
-  bytes INTEGER NOT NULL,
-  PRIMARY KEY (gpu_uuid, driver_version)
+  bytes INTEGER NOT NULL
 ) STRICT;
 """
 
@@ -83,12 +82,12 @@ class Ledger:
         with self._transaction() as database:
             database.executemany("DELETE FROM shares WHERE id = ?", [(one,) for one in share_ids])
 
-    def context_overhead(self, gpu_uuid: str, driver_version: str) -> int | None:
-        """What a context of one process costs on this GPU, bytes; None: not measured yet."""
-        query = "SELECT bytes FROM context_overhead WHERE gpu_uuid = ? AND driver_version = ?"
+    def context_overhead(self, gpu_uuid: str) -> tuple[str, int] | None:
+        """The driver version it was measured with and the bytes; None: not measured yet."""
+        query = "SELECT driver_version, bytes FROM context_overhead WHERE gpu_uuid = ?"
         with self._translated():
-            row = self._database.execute(query, (gpu_uuid, driver_version)).fetchone()
-        return None if row is None else int(row[0])
+            row = self._database.execute(query, (gpu_uuid,)).fetchone()
+        return None if row is None else (str(row[0]), int(row[1]))
 
     def set_context_overhead(self, gpu_uuid: str, driver_version: str, size: int) -> None:
         with self._transaction() as database:

@@ -4,16 +4,20 @@ One agent owns a run directory for as long as it holds the lock in it. The servi
 /run/gpuslice; an agent that `gpuslice run` starts for its user lives in that user's own.
 """
 
+import asyncio
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from gpuslice_agent.errors import RunDirectoryError
 
 SERVICE = Path("/run/gpuslice")
+WAIT_SECONDS = 10.0  # an agent that was told to stop takes less
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +78,37 @@ def prepare(directory: RunDirectory, *, private: bool) -> None:
 class Ownership:
     """The lock of the one agent of a run directory; held until its process ends, even killed."""
 
-    def __init__(self, directory: RunDirectory, *, private: bool) -> None:
-        self._descriptor = os.open(directory.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(self._descriptor, 64, 0).decode(errors="replace").strip()
-            os.close(self._descriptor)
-            raise RunDirectoryError(
-                f"Another agent ({owner}) owns {directory.path}: "
-                "stop it, or use another run directory."
-            ) from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(
-            self._descriptor, f"{'private' if private else 'service'} {os.getpid()}\n".encode(), 0
-        )
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    async def taken(cls, directory: RunDirectory, *, private: bool) -> Self:
+        """Waits a little: the last agent may be on its way out."""
+        descriptor = os.open(directory.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not _locked(descriptor):
+            if time.monotonic() > deadline:
+                owner = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+                os.close(descriptor)
+                raise RunDirectoryError(
+                    f"Another agent ({owner}) owns {directory.path}: "
+                    "stop it, or use another run directory."
+                )
+            await asyncio.sleep(0.05)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{'private' if private else 'service'} {os.getpid()}\n".encode(), 0)
+        return cls(descriptor)
 
     def release(self) -> None:
         os.close(self._descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def was_private(directory: RunDirectory) -> bool:

@@ -123,3 +123,11 @@ int gpuslice_agent_share_usage(const struct gpuslice_agent_share *share, struct 
     }
     return 0;
 }
+
+uint32_t gpuslice_agent_share_process_count(const struct gpuslice_agent_share *share) {
+    uint32_t count = 0;
+
+    for (uint32_t i = agent_next_held(share->usage, 0); i < GPUSLICE_SLOTS; i = agent_next_held(share->usage, i + 1))
+        count++;
+    return count;
+}

@@ -7,6 +7,7 @@ from gpuslice_agent.model import Gpu, Limits, Placement, Policy, ShareRequest, S
 
 # The driver hands out memory in blocks of this size: a derived limit beyond a whole block is lost.
 BLOCK_BYTES = 2 << 20
+LEAST_MEMORY_BYTES = 512  # the smallest piece the driver hands out
 MOST_WEIGHT = 10_000
 
 
@@ -27,8 +28,10 @@ def check(request: ShareRequest) -> None:
         raise RequestError(
             f"{cores} cores cannot be: they are percent of one GPU's time, from 0 to 100."
         )
-    if memory is not None and memory <= 0:
-        raise RequestError("A share without memory cannot be: ask for more than 0 bytes.")
+    if memory is not None and memory < LEAST_MEMORY_BYTES:
+        raise RequestError(
+            f"{memory} bytes of memory are too little: the least a share can have is 512."
+        )
     if memory is None and cores == 0:
         raise RequestError("0 cores are 0 % of the memory too: say how much memory the share gets.")
     if not 1 <= request.weight <= MOST_WEIGHT:

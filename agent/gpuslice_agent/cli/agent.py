@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from gpuslice_agent import config, daemon
+from gpuslice_agent.systemd import ServiceManager
 
 
 def _setting_options() -> list[click.Parameter]:
@@ -29,7 +30,8 @@ def _setting_options() -> list[click.Parameter]:
 
 
 def _run(config_file: Path | None, **flags: object) -> None:
-    asyncio.run(daemon.run(config.load(config_file, os.environ, flags, os.getuid())))
+    settings = config.load(config_file, os.environ, flags, os.getuid())
+    asyncio.run(daemon.run(settings, ServiceManager(os.environ)))
 
 
 command = click.Command(

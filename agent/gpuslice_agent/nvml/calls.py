@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import pynvml  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
+import pynvml  # pyright: ignore[reportMissingTypeStubs]
 
 from gpuslice_agent.errors import NvmlError
 from gpuslice_agent.model import Gpu, GpuProcess, Reading

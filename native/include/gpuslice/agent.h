@@ -57,6 +57,10 @@ int gpuslice_agent_share_get_limits(const struct gpuslice_agent_share *share, st
  * `processes` takes up to `capacity` live processes; process_count says how many there are. */
 int gpuslice_agent_share_usage(const struct gpuslice_agent_share *share, struct gpuslice_share_usage *ret_usage,
                                struct gpuslice_process_usage *processes, uint32_t capacity, char *reason);
+/* How many processes hold a slot: by their locks alone, so also of a share whose usage file is corrupt. */
+uint32_t gpuslice_agent_share_process_count(const struct gpuslice_agent_share *share);
+/* The GPU of the share, as the grant names it: valid while the share is open. */
+const char *gpuslice_agent_share_gpu_uuid(const struct gpuslice_agent_share *share);
 
 /* One native thread that decides, for one GPU, which share may run. Shares are added and removed at any time; a
  * handle given to the arbiter must stay open until it is removed. */

@@ -1,0 +1,142 @@
+"""Puts the parts of the agent together and keeps them running."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import ExitStack, closing
+from typing import Any
+
+from gpuslice_agent import native_files, run_directory
+from gpuslice_agent.allocation import Defaults
+from gpuslice_agent.config import Config
+from gpuslice_agent.control.server import Control, serve
+from gpuslice_agent.discovery import Gpus, process_name
+from gpuslice_agent.enforcement import ContextOverhead, Enforcement
+from gpuslice_agent.enforcement.library import AgentLibrary
+from gpuslice_agent.inventory import Inventory
+from gpuslice_agent.ledger import Ledger
+from gpuslice_agent.nvml import Nvml
+from gpuslice_agent.observer import Observer
+from gpuslice_agent.owners import Owners, boot_id
+from gpuslice_agent.publish import serve_metrics
+from gpuslice_agent.run_directory import Ownership, RunDirectory
+from gpuslice_agent.shares import Shares
+from gpuslice_agent.systemd import ServiceManager
+
+log = logging.getLogger(__name__)
+
+UNUSED_CHECK_SECONDS = 0.2
+
+
+async def run(config: Config, manager: ServiceManager) -> None:
+    """Runs the agent until SIGTERM, or until a part of it fails: then all stop and this raises.
+
+    A private agent ends by itself, some seconds after its last share.
+    """
+    _log_to_stderr(config)
+    directory = RunDirectory(config.run_dir)
+    run_directory.prepare(directory, private=config.private)
+    with ExitStack() as resources:
+        ownership = await Ownership.taken(directory, private=config.private)
+        resources.callback(ownership.release)
+        agent = Agent(config, directory, resources)
+        await agent.run(manager)
+
+
+class Agent:
+    def __init__(self, config: Config, directory: RunDirectory, resources: ExitStack) -> None:
+        self._config = config
+        self._directory = directory
+        library = AgentLibrary(native_files.agent_library(), native_files.agent_header())
+        ledger = resources.enter_context(closing(Ledger(config.state_dir, boot_id())))
+        owners = resources.enter_context(closing(Owners()))
+        enforcement = Enforcement(
+            library,
+            directory.shares,
+            # The tenants of a private agent are its own user, who can fill more than that.
+            tmpfs=os.geteuid() == 0 and not config.private,
+            name_of=process_name,
+        )
+        resources.enter_context(closing(enforcement))
+        self._nvml = Nvml(config.nvml_deadline, config.nvml_start_deadline)
+        self._inventory = Inventory()
+        self._shares = Shares(
+            ledger,
+            enforcement,
+            owners,
+            ContextOverhead(self._nvml, ledger),
+            self._inventory,
+            Defaults(config.policy, config.placement, config.overcommit_ratio),
+        )
+        self._observer = Observer(
+            Gpus(self._nvml),
+            self._shares,
+            self._inventory,
+            config.poll_interval,
+            config.idle_interval,
+        )
+        self._control = Control(self._shares, self._observer, self._inventory)
+
+    async def run(self, manager: ServiceManager) -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        # First of all: tenants may be running, and pace themselves until their arbiter is back.
+        self._shares.recover()
+        try:
+            await self._observer.look_at_gpus()
+            with serve_metrics(self._config.metrics_address, lambda: self._inventory.snapshot):
+                async with serve(self._control, self._directory, private=self._config.private):
+                    await self._supervise(stop, manager)
+        finally:
+            self._shares.sweep()
+            if not await self._nvml.end():
+                log.error("the NVML child is stuck in the driver: it is left behind")
+
+    async def _supervise(self, stop: asyncio.Event, manager: ServiceManager) -> None:
+        parts = {
+            "GPUs": self._observer.keep_looking_at_gpus(),
+            "shares": self._observer.keep_looking_at_shares(),
+            "watchdog": manager.keep_watchdog(),
+        }
+        if self._config.private:
+            parts["use"] = self._stop_when_unused(stop)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_forever(part, name), name=name) for name, part in parts.items()
+            ]
+            manager.ready()
+            log.info("serving socket=%s", self._directory.socket)
+            await stop.wait()
+            log.info("stopping")
+            manager.stopping()
+            for task in tasks:
+                task.cancel()
+
+    async def _stop_when_unused(self, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        used = loop.time()
+        while True:
+            await asyncio.sleep(UNUSED_CHECK_SECONDS)
+            if self._shares.all() or self._control.is_changing:
+                used = loop.time()
+            elif loop.time() - used >= self._config.private_grace:
+                # Nothing runs between this and the refusal of whoever comes now.
+                self._control.closing = True
+                stop.set()
+                await asyncio.Event().wait()
+
+
+async def _forever(part: Coroutine[Any, Any, None], name: str) -> None:
+    """Runs a part that has no reason to end; ending is a failure like any other."""
+    await part
+    raise RuntimeError(f"{name} ended by itself")
+
+
+def _log_to_stderr(config: Config) -> None:
+    """The journal, or whoever reads our stderr, adds the time."""
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("gpuslice_agent").setLevel(config.log_level.upper())

@@ -1,0 +1,110 @@
+"""Keeps the Inventory up to date: GPUs through discovery, shares through their files."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+from gpuslice_agent import audit
+from gpuslice_agent.discovery import Gpus, Sight, process_name
+from gpuslice_agent.inventory import Inventory
+from gpuslice_agent.model import Share, Snapshot
+from gpuslice_agent.shares import Shares
+
+
+class Observer:
+    """Looks often while there is something to see, and seldom at rest."""
+
+    def __init__(
+        self,
+        gpus: Gpus,
+        shares: Shares,
+        inventory: Inventory,
+        poll_interval: float,
+        idle_interval: float,
+    ) -> None:
+        self._gpus = gpus
+        self._shares = shares
+        self._inventory = inventory
+        self._poll_interval = poll_interval
+        self._idle_interval = idle_interval
+        self._sight = Sight()
+        self._looking: asyncio.Task[None] | None = None
+
+    async def look_at_gpus(self) -> None:
+        """May take as long as NVML's deadlines allow. Who comes meanwhile shares the look."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_at_gpus(), name="look at GPUs")
+        await asyncio.shield(self._looking)
+
+    async def refresh(self, seconds: float) -> None:
+        """Shares as they are now; GPUs too, as far as NVML answers within `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.look_at_gpus()
+        except TimeoutError:
+            pass  # what was last seen has to do
+        self.look_at_shares()
+
+    def look_at_shares(self) -> None:
+        self._shares.look()
+        self._publish()
+
+    async def keep_looking_at_gpus(self) -> None:
+        while True:
+            await self._pause()
+            await self.look_at_gpus()
+
+    async def keep_looking_at_shares(self) -> None:
+        while True:
+            await self._pause()
+            self.look_at_shares()
+
+    async def _pause(self) -> None:
+        """Ends early when there is suddenly something to see."""
+        waited = 0.0
+        while waited < self._idle_interval:
+            await asyncio.sleep(self._poll_interval)
+            waited += self._poll_interval
+            if self._shares.all() or self._inventory.watched:
+                return
+
+    async def _look_at_gpus(self) -> None:
+        # A process may end, or begin, while NVML is asked: it is a stranger only if it was in no
+        # share either before or after, and is still there.
+        before = self._pids()
+        sight = await self._gpus.look()
+        self._shares.look()
+        known = before | self._pids()
+        self._sight = replace(
+            sight,
+            gpus=tuple(
+                replace(gpu, strangers=audit.strangers(gpu, known, process_name))
+                for gpu in sight.gpus
+            ),
+        )
+        self._publish()
+
+    def _pids(self) -> set[tuple[str, int]]:
+        return {
+            (share.gpu_uuid, process.pid)
+            for share in self._shares.all()
+            for process in share.usage.processes
+        }
+
+    def _publish(self) -> None:
+        sight = self._sight
+        self._inventory.replace(
+            Snapshot(
+                taken_at=time.time(),
+                driver_version=sight.driver_version,
+                cuda_version=sight.cuda_version,
+                simulated=sight.simulated,
+                gpus=sight.gpus,
+                shares=tuple(self._audited(share) for share in self._shares.all()),
+                problem=sight.problem,
+            )
+        )
+
+    def _audited(self, share: Share) -> Share:
+        gpu = next((gpu for gpu in self._sight.gpus if gpu.uuid == share.gpu_uuid), None)
+        return share if gpu is None else audit.with_excess(share, gpu)
