@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,7 @@ def end(node: SimNode) -> None:
 
 
 @contextmanager
-def temporary(profile: str, gpus: int | None) -> Iterator[SimNode]:
+def temporary(profile: str, gpus: int | None) -> Generator[SimNode]:
     node = create(profile, gpus)
     try:
         yield node

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +61,7 @@ class Tenant:
 @contextmanager
 def start(
     ask: Ask, environment: Mapping[str, str], steps_per_us: int, seconds: float
-) -> Iterator[Tenant]:
+) -> Generator[Tenant]:
     share = ("--gpu", ask.gpu_uuid, "--cores", str(ask.cores), "--mem", str(ask.memory_bytes))
     work = ("--seconds", str(seconds), "--steps-per-us", str(steps_per_us))
     process = subprocess.Popen(

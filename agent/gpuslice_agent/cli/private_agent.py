@@ -9,7 +9,7 @@ import selectors
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -38,7 +38,7 @@ def connect_or_start(directory: RunDirectory, environment: Mapping[str, str]) ->
 
 
 @contextmanager
-def _start_lock(directory: RunDirectory) -> Iterator[None]:
+def _start_lock(directory: RunDirectory) -> Generator[None]:
     descriptor = os.open(
         directory.path / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
     )
@@ -70,7 +70,7 @@ def _start(directory: RunDirectory, environment: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _notify_socket(directory: Path) -> Iterator[socket.socket]:
+def _notify_socket(directory: Path) -> Generator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         ready.bind(str(directory / "notify.sock"))
         yield ready

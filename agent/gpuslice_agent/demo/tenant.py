@@ -32,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     driver = Driver()
     spin = driver.function(
-        resources.files(__package__).joinpath("spin.ptx").read_bytes(), "gpuslice_spin"
+        resources.files("gpuslice_agent.demo").joinpath("spin.ptx").read_bytes(), "gpuslice_spin"
     )
     if options.calibrate:
         _say({"steps_per_us": _calibrate(driver, spin)})
