@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include "hami.h"
+
 /* Written under the lock by whoever initialises NVML; a program that uses handles from before is wrong anyway. */
 static struct {
     pthread_mutex_t lock;
@@ -30,8 +32,24 @@ static void find_device(struct tenant_gpu *tenant_gpu) {
     view.gpu_count++;
 }
 
+/* A program that only asks NVML sees the limits of HAMi's variables too. */
+static bool open_hami(void) {
+    unsigned int count = 0;
+    bool opened = hami_prepare() == 0 && real_nvml.nvmlDeviceGetCount_v2(&count) == NVML_SUCCESS;
+    for (unsigned int i = 0; opened && i < count; i++) {
+        nvmlDevice_t device;
+        char uuid[NVML_DEVICE_UUID_V2_BUFFER_SIZE];
+        nvmlMemory_t memory;
+        opened = real_nvml.nvmlDeviceGetHandleByIndex_v2(i, &device) == NVML_SUCCESS &&
+                 real_nvml.nvmlDeviceGetUUID(device, uuid, sizeof uuid) == NVML_SUCCESS &&
+                 real_nvml.nvmlDeviceGetMemoryInfo(device, &memory) == NVML_SUCCESS &&
+                 hami_open_device(&tenant, i, uuid, memory.total) == 0;
+    }
+    return opened;
+}
+
 nvmlReturn_t nvml_view_open(void) {
-    if (tenant_open() != 0)
+    if (tenant_open() != 0 || (tenant.gpu_count == 0 && hami_requested() && !open_hami()))
         return NVML_ERROR_OPERATING_SYSTEM;
     pthread_mutex_lock(&view.lock);
     view.gpu_count = view.board_count = 0;

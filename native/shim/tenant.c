@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "environment.h"
+#include "hami.h"
 #include "shares.h"
 #include "uuid.h"
 #include "visibility.h"
@@ -14,7 +16,7 @@
 struct tenant tenant;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over opening and initialising, never on a fast path */
-static bool opened, initialised;
+static bool opened, shares_given, initialised;
 static struct tenant_gpu *by_device[TENANT_GPUS_MAX];
 
 void tenant_complain(const char *format, ...) {
@@ -57,6 +59,7 @@ static int open_locked(void) {
     if (error)
         return error;
     __register_atfork(NULL, NULL, unlock_in_child, &__dso_handle);
+    shares_given = tenant.gpu_count != 0;
     opened = true;
     return 0;
 }
@@ -87,21 +90,27 @@ static struct tenant_gpu *find_uuid(const char *uuid) {
     return NULL;
 }
 
+static CUresult read_uuid(CUdevice device, char uuid[UUID_TEXT_BYTES]) {
+    CUuuid bytes; /* only the newer call tells MIG devices apart */
+    CUresult result =
+        DRIVER_HAS(cuDeviceGetUuid_v2) ? real.cuDeviceGetUuid_v2(&bytes, device) : real.cuDeviceGetUuid(&bytes, device);
+    if (result == CUDA_SUCCESS)
+        uuid_format(&bytes, uuid);
+    return result;
+}
+
 /* Gives each device that CUDA shows its share. Every one has one: visibility_narrow() named no other. */
 static CUresult match_devices(void) {
     int count = 0;
     CUresult result = real.cuDeviceGetCount(&count);
     for (int ordinal = 0; result == CUDA_SUCCESS && ordinal < count; ordinal++) {
         CUdevice device;
-        CUuuid bytes;
         char uuid[UUID_TEXT_BYTES];
         result = real.cuDeviceGet(&device, ordinal);
-        if (result == CUDA_SUCCESS) /* only the newer one tells MIG devices apart */
-            result = DRIVER_HAS(cuDeviceGetUuid_v2) ? real.cuDeviceGetUuid_v2(&bytes, device)
-                                                    : real.cuDeviceGetUuid(&bytes, device);
+        if (result == CUDA_SUCCESS)
+            result = read_uuid(device, uuid);
         if (result != CUDA_SUCCESS)
             return result;
-        uuid_format(&bytes, uuid);
         struct tenant_gpu *gpu = find_uuid(uuid);
         if (!gpu || device < 0 || device >= TENANT_GPUS_MAX) {
             tenant_complain("the driver shows GPU %s, of which this process has no share", uuid);
@@ -113,19 +122,8 @@ static CUresult match_devices(void) {
     return result;
 }
 
-static CUresult init_locked(unsigned int flags) {
-    /* Before the driver: what fails here leaves a driver that refuses everything, not one without limits. */
-    if (open_locked() != 0 || claim_slots() != 0)
-        return CUDA_ERROR_OPERATING_SYSTEM;
-    if (initialised || tenant.gpu_count == 0)
-        return real.cuInit(flags);
-    struct visibility visibility;
-    if (!visibility_narrow(&visibility, &tenant))
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    CUresult result = real.cuInit(flags);
-    visibility_restore(&visibility);
-    if (result == CUDA_SUCCESS)
-        result = match_devices();
+static CUresult start(void) {
+    CUresult result = match_devices();
     if (result != CUDA_SUCCESS)
         return result;
     memory_start();
@@ -134,6 +132,49 @@ static CUresult init_locked(unsigned int flags) {
     /* Release: a hook that sees it also sees the devices matched above. */
     atomic_store_explicit(&tenant.active, true, memory_order_release);
     return CUDA_SUCCESS;
+}
+
+static CUresult init_shares(unsigned int flags) {
+    struct environment change;
+    if (!visibility_narrow(&change, &tenant))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    CUresult result = real.cuInit(flags);
+    environment_restore(&change);
+    return result == CUDA_SUCCESS ? start() : result;
+}
+
+/* HAMi's variables speak of the devices that the program sees, and which those are only the driver knows. */
+static CUresult init_hami(unsigned int flags) {
+    int count = 0;
+    if (hami_prepare() != 0)
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    CUresult result = real.cuInit(flags);
+    if (result == CUDA_SUCCESS)
+        result = real.cuDeviceGetCount(&count);
+    for (int ordinal = 0; result == CUDA_SUCCESS && ordinal < count; ordinal++) {
+        CUdevice device;
+        char uuid[UUID_TEXT_BYTES];
+        size_t total_bytes;
+        result = real.cuDeviceGet(&device, ordinal);
+        if (result == CUDA_SUCCESS)
+            result = read_uuid(device, uuid);
+        if (result == CUDA_SUCCESS)
+            result = real.cuDeviceTotalMem_v2(&total_bytes, device);
+        if (result == CUDA_SUCCESS && hami_open_device(&tenant, (unsigned)ordinal, uuid, total_bytes) != 0)
+            result = CUDA_ERROR_OPERATING_SYSTEM;
+    }
+    return result == CUDA_SUCCESS ? start() : result;
+}
+
+static CUresult init_locked(unsigned int flags) {
+    /* Before the driver: what fails here leaves a driver that refuses everything, not one without limits. */
+    if (open_locked() != 0 || claim_slots() != 0)
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    if (initialised)
+        return real.cuInit(flags);
+    if (!shares_given && hami_requested())
+        return init_hami(flags);
+    return shares_given ? init_shares(flags) : real.cuInit(flags);
 }
 
 CUresult tenant_init(unsigned int flags) {

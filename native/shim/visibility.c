@@ -4,9 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
-#define VARIABLE "CUDA_VISIBLE_DEVICES="
+#define VARIABLE "CUDA_VISIBLE_DEVICES"
 
 static const char *uuid_of(const struct tenant *tenant, unsigned index) {
     return tenant->gpus[index].share.grant->gpu_uuid;
@@ -30,10 +29,10 @@ static const char *named_by(const char *entry, size_t length, const struct tenan
     return found;
 }
 
-/* Writes the driver's list: room for the name and every share's UUID with its comma. */
-static void write_variable(char *variable, const char *user, const struct tenant *tenant) {
-    char *end = stpcpy(variable, VARIABLE);
-    const char *start = end;
+/* Writes the driver's list: room for every share's UUID with its comma. */
+static void write_list(char *list, const char *user, const struct tenant *tenant) {
+    char *end = list;
+    *list = '\0';
     if (!user) {
         for (unsigned i = 0; i < tenant->gpu_count; i++)
             end = stpcpy(stpcpy(end, i ? "," : ""), uuid_of(tenant, i));
@@ -45,53 +44,15 @@ static void write_variable(char *variable, const char *user, const struct tenant
         const char *uuid = named_by(user, length, tenant);
         if (!uuid)
             return;
-        end = stpcpy(stpcpy(end, end == start ? "" : ","), uuid);
+        end = stpcpy(stpcpy(end, end == list ? "" : ","), uuid);
         user += length;
         user += strspn(user, " \t");
         user += *user == ',';
     }
 }
 
-static bool is_variable(const char *entry) {
-    return strncmp(entry, VARIABLE, strlen(VARIABLE)) == 0;
-}
-
-bool visibility_narrow(struct visibility *visibility, const struct tenant *tenant) {
-    size_t count = 0;
-    while (environ && environ[count])
-        count++;
-    char **ours = malloc((count + 2) * sizeof *ours);
-    char *variable = malloc(sizeof VARIABLE + tenant->gpu_count * (GPUSLICE_UUID_BYTES + 1));
-    if (!ours || !variable) {
-        free(ours);
-        free(variable);
-        return false;
-    }
-    write_variable(variable, getenv("CUDA_VISIBLE_DEVICES"), tenant);
-    size_t kept = 0;
-    for (size_t i = 0; i < count; i++)
-        if (!is_variable(environ[i]))
-            ours[kept++] = environ[i];
-    ours[kept++] = variable;
-    ours[kept] = NULL;
-    /* The array is exchanged whole, because setenv moves entries under the feet of a thread that calls getenv. */
-    *visibility = (struct visibility){environ, ours};
-    environ = ours;
-    return true;
-}
-
-void visibility_restore(const struct visibility *visibility) {
-    if (environ == visibility->ours) {
-        environ = visibility->environment; /* ours stays allocated: another thread may still be reading it */
-        return;
-    }
-    /* Another thread has called setenv meanwhile, and libc copied our array: undo the one entry. */
-    char *variable = NULL;
-    for (char **entry = visibility->environment; entry && *entry; entry++)
-        if (is_variable(*entry))
-            variable = *entry + strlen(VARIABLE);
-    if (variable)
-        setenv("CUDA_VISIBLE_DEVICES", variable, 1);
-    else
-        unsetenv("CUDA_VISIBLE_DEVICES");
+bool visibility_narrow(struct environment *change, const struct tenant *tenant) {
+    char list[TENANT_GPUS_MAX * (GPUSLICE_UUID_BYTES + 1)];
+    write_list(list, getenv(VARIABLE), tenant);
+    return environment_set(change, VARIABLE, list);
 }
