@@ -45,7 +45,7 @@ def create(profile: str, gpus: int | None) -> SimNode:
     path = Path(tempfile.mkdtemp(prefix="gpuslice-sim-", dir=_short_temporary_directory()))
     try:
         count = [] if gpus is None else ["--gpus", str(gpus)]
-        _ask("create", str(path), "--profile", profile, *count)
+        _ask("create", "--profile", profile, *count, str(path))
         (path / "run").mkdir(mode=0o700, exist_ok=True)
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
@@ -57,10 +57,13 @@ def profiles() -> str:
     return _ask("profiles")
 
 
-def busy_ns_by_pid(node: SimNode) -> dict[int, int]:
-    """GPU time of every process of the node, as its GPUs counted it."""
+def gpu_time(node: SimNode) -> tuple[int, dict[int, int]]:
+    """Now, and the GPU time of every process by pid, as the GPUs counted it; ns."""
     shown = json.loads(_ask("show", str(node.path)))
-    return {process["pid"]: process["busy_ns"] for process in shown["processes"]}
+    return shown["now_ns"], {
+        process["pid"]: sum(gpu["busy_ns"] for gpu in process["gpus"])
+        for process in shown["processes"]
+    }
 
 
 def end(node: SimNode) -> None:

@@ -71,14 +71,13 @@ def _compete(
         for tenant in tenants:
             tenant.go()
         time.sleep(MARGIN_SECONDS)
-        started, before = time.monotonic(), _busy_ns(client, node, tenants)
-        _show_live(client, started + seconds - 2 * MARGIN_SECONDS, console)
-        ended, after = time.monotonic(), _busy_ns(client, node, tenants)
+        started, before = _gpu_time(client, node, tenants)
+        _show_live(client, time.monotonic() + seconds - 2 * MARGIN_SECONDS, console)
+        ended, after = _gpu_time(client, node, tenants)
         for tenant in tenants:
             tenant.finish()
-    elapsed_ns = (ended - started) * 1e9
     return [
-        Outcome(tenant.ask, got, (stop - begin) / elapsed_ns)
+        Outcome(tenant.ask, got, (stop - begin) / (ended - started))
         for tenant, got, begin, stop in zip(tenants, memory, before, after, strict=True)
     ]
 
@@ -93,14 +92,17 @@ def _asks(client: Client) -> tuple[Ask, Ask]:
     return Ask(gpu.uuid, 30, tenth), Ask(gpu.uuid, 70, 2 * tenth)
 
 
-def _busy_ns(client: Client, node: simulation.SimNode | None, tenants: list[Tenant]) -> list[int]:
-    """GPU time by pid: as the simulated GPU counted it, on a real one as the shares say."""
+def _gpu_time(
+    client: Client, node: simulation.SimNode | None, tenants: list[Tenant]
+) -> tuple[int, list[int]]:
+    """Now, and each tenant's GPU time: as the simulated GPU counted it, else as its share says."""
     if node is None:
         by_pid = {share.owner.pid: share.usage.busy_ns for share in client.list().shares}
+        now_ns = time.monotonic_ns()
     else:
-        by_pid = simulation.busy_ns_by_pid(node)
+        now_ns, by_pid = simulation.gpu_time(node)
     try:
-        return [by_pid[tenant.pid] for tenant in tenants]
+        return now_ns, [by_pid[tenant.pid] for tenant in tenants]
     except KeyError as error:
         raise ControlError(f"Tenant {error} is gone before its time.") from error
 

@@ -18,7 +18,7 @@ def _show_profiles(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--profile", metavar="NAME", help="Which node to simulate.")
-@click.option("--gpus", type=click.IntRange(1, 64), help="How many GPUs. Default: the profile's.")
+@click.option("--gpus", type=click.IntRange(1, 16), help="How many GPUs. Default: the profile's.")
 @click.option(
     "--list",
     is_flag=True,
