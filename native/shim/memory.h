@@ -9,7 +9,7 @@
  *     memory_end(gpu);
  *
  * so that what is charged is never less than what the driver holds. What is not known before the call (a context, a
- * module, the padding of an array) is settled afterwards by the truth that NVML knows about this process.
+ * module, the padding of an array) is settled afterwards by what NVML knows of this process.
  */
 #ifndef GPUSLICE_SHIM_MEMORY_H
 #define GPUSLICE_SHIM_MEMORY_H
@@ -35,30 +35,36 @@ struct memory_gpu {
 
     /* memory_overhead.c: what contexts and modules cost, under its lock. */
     _Alignas(GPUSLICE_CACHE_LINE) struct memory_lock overhead_lock;
-    uint64_t context_bytes; /* charged */
-    uint64_t module_bytes;  /* charged; the padding of arrays is in here too */
+    uint64_t context_bytes;  /* charged */
+    uint64_t module_bytes;   /* charged; whatever else no call accounts for is in here too */
+    uint64_t excluded_bytes; /* charged as data, but NVML does not count it as ours */
     unsigned contexts;
-    _Atomic uint32_t stale; /* a settlement is owed: the last one found memory calls under way */
+    uint64_t settled_ns;    /* when it was last looked at */
+    _Atomic uint32_t stale; /* a look is due: something may have grown, or the last look found calls under way */
+
+    /* memory_context.c */
+    struct memory_lock primary_lock; /* over the retain or release of the primary context */
+    CUcontext primary;               /* NULL: not active */
 
     /* memory_pool.c */
     struct memory_lock pools_lock; /* over the list, not over the pools */
     struct memory_pool *pools;
 
-    /* memory_graph.c: the device's graph memory, under its lock. */
+    /* memory_graph.c: what the device's graphs hold, under its lock. */
     struct memory_lock graph_lock;
-    uint64_t graph_bytes;              /* charged */
-    _Atomic uint32_t graph_trims;      /* grows with every trim: what was resident may not be any more */
-    _Atomic uint32_t graph_executable; /* executables with allocation nodes alive on this GPU */
+    uint64_t graph_bytes;         /* charged */
+    _Atomic uint32_t graph_trims; /* grows with every trim: what was resident may not be any more */
 };
 
-/* --- memory.c --- */
+/* --- memory.c ----------------------------------------------------------------------------------------------- */
 
-/* The share of a device or of the current context, and that context; NULL: only call the driver. */
+/* The share of a device, of a place, or of the current context and that context; NULL: only call the driver. */
 struct memory_gpu *memory_gpu(CUdevice device);
+struct memory_gpu *memory_gpu_at(const CUmemLocation *location);
 struct memory_gpu *memory_current(CUcontext *ret_context);
-/* Calls `visit` for every GPU with a share. */
-void memory_each_gpu(void (*visit)(struct memory_gpu *gpu));
-/* What memory_current() remembers of contexts is void: one was made or destroyed. */
+/* For every GPU with a share. */
+void memory_each_gpu(void (*visit)(struct memory_gpu *gpu, void *argument), void *argument);
+/* What memory_current() remembers is void: a context was made or destroyed. */
 void memory_forget_contexts(void);
 
 void memory_begin(struct memory_gpu *gpu);
@@ -71,36 +77,87 @@ void memory_refund(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_
 void memory_adjust(struct memory_gpu *gpu, uint64_t reserved, uint64_t taken, enum gpuslice_memory_kind kind);
 /* True when more is charged to the share than its limit: something grew that could not be known before. */
 bool memory_is_over(const struct memory_gpu *gpu);
-/* Up to whole blocks; UINT64_MAX when it does not fit 64 bits. */
+/* Up to whole blocks; UINT64_MAX: more than any card has. */
 uint64_t memory_blocks(uint64_t bytes);
+/* Everything that this process holds and does not use. */
+void memory_give_back(struct memory_gpu *gpu);
+/* After what may have made pools or graph memory shrink: brings the account up to date. */
+void memory_settle_shrinking(void);
 
-/* --- what gives memory back, and what brings the account up to date --- */
+/* --- memory_linear.c, memory_free.c: allocations that the account knows one by one ------------------------------ */
 
-/* memory_linear.c */
-void memory_linear_forget_context(struct memory_gpu *gpu, CUcontext context);
-/* memory_free_queue.c: cuMemFreeAsync of memory that is not a pool's. */
-void memory_linear_release(const struct memory_record *record, void *unused);
-/* memory_pool.c */
+/* By pointer or array handle; the owner is the context, whose end is theirs. */
+extern struct memory_table memory_allocations;
+
+/* False: no host memory. */
+bool memory_allocation_remember(const struct memory_record *record);
+/* Refunds what only this one, no longer in the table, still held. */
+void memory_allocation_release(const struct memory_record *record);
+/* Takes out and releases all of `owner`. */
+void memory_allocations_forget(const void *owner);
+
+#define MEMORY_NO_STREAM ((CUstream)(uintptr_t)-1)
+void memory_stream_synchronised(CUstream stream, bool per_thread);
+void memory_context_synchronised(CUcontext context);
+void memory_stream_destroyed(CUstream stream);
+/* Frees queued in streams whose work is over. */
+void memory_queued_settle(struct memory_gpu *gpu);
+
+/* --- memory_pool.c ------------------------------------------------------------------------------------------ */
+
 void memory_pools_settle(struct memory_gpu *gpu);
 void memory_pools_trim(struct memory_gpu *gpu);
-/* memory_graph.c */
+bool memory_stream_captures(CUstream stream, bool per_thread);
+
+/* --- memory_graph.c ----------------------------------------------------------------------------------------- */
+
 void memory_graph_settle(struct memory_gpu *gpu);
 void memory_graph_trim(struct memory_gpu *gpu);
-/* memory_array.c */
-void memory_array_forget_context(struct memory_gpu *gpu, CUcontext context);
-/* memory_overhead.c */
-void memory_overhead_settle(struct memory_gpu *gpu, enum gpuslice_memory_kind grown);
-/* memory_physical.c */
-void memory_physical_settle(struct memory_gpu *gpu);
+/* A graph of this process may have an allocation node from now on. */
+void memory_graph_expect_allocations(void);
+/* Launches or uploads by `launch` if the memory of its allocation nodes fits. */
+CUresult memory_graph_launch(CUgraphExec handle, CUstream stream, CUresult (*launch)(CUgraphExec, CUstream));
+/* `result` of an instantiation goes in, what the program is told comes out. */
+CUresult memory_graph_instantiated(CUresult result, const CUgraphExec *executable, CUgraph graph);
+void memory_graph_destroyed(CUgraphExec handle);
 
-/* memory_nvml.c: what NVML says this process holds on the GPU. False where NVML is not there or does not list us. */
+/* --- memory_overhead.c -------------------------------------------------------------------------------------- */
+
+/* Reserves what a context is known to cost; then it was made (what was reserved stays charged) or not (the caller
+ * refunds), and once it is closed. */
+bool memory_context_reserve(struct memory_gpu *gpu, uint64_t *ret_reserved);
+void memory_context_opened(struct memory_gpu *gpu, uint64_t reserved);
+void memory_context_closed(struct memory_gpu *gpu);
+
+/* Brings what contexts and modules are charged to what NVML says. What grew is charged as `cause`. */
+void memory_overhead_settle(struct memory_gpu *gpu, enum gpuslice_memory_kind cause);
+/* The same with `surplus` bytes refunded at its end, which do not count as data any more. */
+void memory_overhead_settle_less(struct memory_gpu *gpu, enum gpuslice_memory_kind cause, uint64_t surplus,
+                                 enum gpuslice_memory_kind surplus_kind);
+/* A look is due; look if one is due; the same, but not more than 100 times a second. */
+void memory_overhead_touch(struct memory_gpu *gpu);
+void memory_overhead_refresh(struct memory_gpu *gpu);
+void memory_overhead_refresh_seldom(struct memory_gpu *gpu);
+/* Data that becomes overhead, settled by NVML from now on; data that NVML does not count as ours. */
+void memory_overhead_take_over(struct memory_gpu *gpu, uint64_t bytes);
+void memory_overhead_exclude(struct memory_gpu *gpu, uint64_t bytes);
+
+/* The current context may have loaded code: pacing calls it when it sees a function for the first time. */
+void memory_module_used(void);
+
+/* --- memory_nvml.c ------------------------------------------------------------------------------------------ */
+
+/* What this process holds of the GPU, and what is free on it. False where NVML is not there or does not list us. */
 bool memory_nvml_used(const struct memory_gpu *gpu, uint64_t *ret_bytes);
+bool memory_nvml_free(const struct memory_gpu *gpu, uint64_t *ret_bytes);
 
-/* Each resets its module in a forked child, which holds nothing. */
+/* --- memory_start() calls these; in a forked child they forget what was the parent's ---------------------------- */
+
 void memory_linear_start(void);
-void memory_pools_start(struct memory_gpu *gpu);
-void memory_graph_start(void);
-void memory_array_start(void);
+void memory_free_start(void);
+void memory_contexts_start(void);
+void memory_pools_start(void);
 void memory_physical_start(void);
+void memory_graph_start(void);
 
 #endif

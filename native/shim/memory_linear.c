@@ -8,13 +8,9 @@
 #include "memory.h"
 
 #define REFUSED CUDA_ERROR_OUT_OF_MEMORY
-#define QUEUED 1u /* flags of a record: freed in stream order, the driver still holds it */
 
-static struct memory_table allocations; /* by pointer */
-static struct memory_table blocks;      /* by number of the block; only those that are not filled by one allocation */
-
-/* cuMemFreeAsync takes memory of cuMemAlloc as well, but the driver gives it back at the next synchronisation. */
-static _Atomic uint32_t queued_count;
+struct memory_table memory_allocations;
+static struct memory_table blocks; /* by number of the block; only those that one allocation does not fill */
 
 struct request {
     struct memory_gpu *gpu; /* NULL: no share, only call the driver */
@@ -24,9 +20,8 @@ struct request {
 };
 
 void memory_linear_start(void) {
-    memory_table_reset(&allocations);
+    memory_table_reset(&memory_allocations);
     memory_table_reset(&blocks);
-    atomic_store_explicit(&queued_count, 0, memory_order_relaxed);
 }
 
 /* --- blocks ------------------------------------------------------------------------------------------------- */
@@ -96,25 +91,31 @@ static bool request_begin(struct request *request, uint64_t bytes, enum gpuslice
     return false;
 }
 
-void memory_linear_release(const struct memory_record *record, void *unused) {
-    (void)unused;
+void memory_allocation_release(const struct memory_record *record) {
     struct memory_gpu *gpu = memory_gpu(record->gpu);
-    if (gpu)
+    if (!gpu)
+        return;
+    if (record->kind == GPUSLICE_MEMORY_ARRAY)
+        memory_refund(gpu, record->bytes, GPUSLICE_MEMORY_ARRAY);
+    else
         leave_blocks(gpu, record->key, record->bytes, record->kind);
 }
 
-/* The driver says `pointer` is new; what the table still has under it died unseen. */
-static bool remember(const struct request *request, uint64_t pointer, uint64_t bytes) {
-    struct memory_record record = {.key = pointer,
-                                   .bytes = bytes,
-                                   .owner = request->context,
-                                   .gpu = (uint16_t)request->gpu->device,
-                                   .kind = (uint16_t)request->kind};
+static void release_visited(const struct memory_record *record, void *unused) {
+    (void)unused;
+    memory_allocation_release(record);
+}
+
+void memory_allocations_forget(const void *owner) {
+    memory_table_take_all(&memory_allocations, owner, release_visited, NULL);
+}
+
+bool memory_allocation_remember(const struct memory_record *record) {
     struct memory_record stale;
-    if (!memory_table_put(&allocations, &record, &stale))
+    if (!memory_table_put(&memory_allocations, record, &stale))
         return false;
-    if (stale.key)
-        memory_linear_release(&stale, NULL);
+    if (stale.key) /* the driver says it is new, so what the table still had died unseen */
+        memory_allocation_release(&stale);
     return true;
 }
 
@@ -124,16 +125,23 @@ static CUresult request_end(const struct request *request, CUresult result, cons
     if (!gpu)
         return result;
     uint64_t taken = 0;
+    if (result == CUDA_SUCCESS && !enter_blocks(*pointer, bytes, request->kind, &taken)) {
+        real.cuMemFree_v2(*pointer);
+        result = REFUSED;
+    }
+    memory_adjust(gpu, request->reserved, taken, request->kind);
     if (result == CUDA_SUCCESS) {
-        bool entered = enter_blocks(*pointer, bytes, request->kind, &taken);
-        if (!entered || !remember(request, *pointer, bytes)) {
+        struct memory_record record = {.key = *pointer,
+                                       .bytes = bytes,
+                                       .owner = request->context,
+                                       .gpu = (uint16_t)gpu->device,
+                                       .kind = (uint16_t)request->kind};
+        if (!memory_allocation_remember(&record)) {
             real.cuMemFree_v2(*pointer);
-            if (entered)
-                leave_blocks(gpu, *pointer, bytes, request->kind);
+            memory_allocation_release(&record);
             result = REFUSED;
         }
     }
-    memory_adjust(gpu, request->reserved, taken, request->kind);
     memory_end(gpu);
     return result;
 }
@@ -191,29 +199,4 @@ CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned int flag
         return REFUSED;
     CUresult result = real.cuMemAllocManaged(dptr, bytesize, flags);
     return request_end(&request, result, dptr, bytesize);
-}
-
-/* --- frees -------------------------------------------------------------------------------------------------- */
-
-static void put_back(const struct memory_record *record) {
-    struct memory_record stale;
-    memory_table_put(&allocations, record, &stale);
-}
-
-/* The record goes before the call: as soon as the driver has freed the pointer, another thread can get it. */
-CUresult cuMemFree_v2(CUdeviceptr dptr) {
-    struct memory_record record;
-    if (!tenant_active())
-        return real.cuMemFree_v2(dptr);
-    if (!memory_table_take(&allocations, dptr, &record))
-        return memory_free_unrecorded(dptr);
-    struct memory_gpu *gpu = memory_gpu(record.gpu);
-    memory_begin(gpu);
-    CUresult result = real.cuMemFree_v2(dptr);
-    if (result == CUDA_SUCCESS)
-        leave_blocks(gpu, dptr, record.bytes, record.kind);
-    else
-        put_back(&record);
-    memory_end(gpu);
-    return result;
 }

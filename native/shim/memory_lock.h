@@ -28,6 +28,13 @@ static inline void memory_lock_take(struct memory_lock *lock) {
         memory_lock_wait(lock);
 }
 
+static inline int memory_lock_try(struct memory_lock *lock) {
+    uint32_t expected = 0;
+    /* Acquire, as above. */
+    return atomic_compare_exchange_strong_explicit(&lock->word, &expected, 1, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
 static inline void memory_lock_give(struct memory_lock *lock) {
     /* Release: the next holder sees what we wrote. */
     if (atomic_exchange_explicit(&lock->word, 0, memory_order_release) == 2)

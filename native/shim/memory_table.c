@@ -155,6 +155,17 @@ void memory_table_take_all(struct memory_table *table, const void *owner,
     }
 }
 
+void memory_table_reown(struct memory_table *table, const void *owner, void *heir) {
+    for (unsigned i = 0; i < MEMORY_TABLE_SHARDS; i++) {
+        struct memory_shard *shard = &table->shards[i];
+        memory_lock_take(&shard->lock);
+        for (uint32_t place = 0; place < shard->capacity; place++)
+            if (shard->records[place].key && shard->records[place].owner == owner)
+                shard->records[place].owner = heir;
+        memory_lock_give(&shard->lock);
+    }
+}
+
 void memory_table_reset(struct memory_table *table) {
     for (unsigned i = 0; i < MEMORY_TABLE_SHARDS; i++)
         free(table->shards[i].records);

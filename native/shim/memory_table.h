@@ -54,6 +54,9 @@ int64_t memory_table_count(struct memory_table *table, uint64_t key, int delta, 
 void memory_table_take_all(struct memory_table *table, const void *owner,
                            void (*visit)(const struct memory_record *record, void *argument), void *argument);
 
+/* Every record of `owner` belongs to `heir` from now on. Looks at the whole table. */
+void memory_table_reown(struct memory_table *table, const void *owner, void *heir);
+
 /* In a forked child: everything is forgotten and every lock is free. */
 void memory_table_reset(struct memory_table *table);
 

@@ -1,0 +1,185 @@
+/* Frees, in any pairing that the driver takes: cuMemFree of what cuMemAllocAsync gave, and the other way round.
+ *
+ * What the account does not know (pool and graph memory, which is charged as the pool or the graph grows) is only
+ * handed on. A record goes before the call, because another thread can get the address as soon as it is free.
+ */
+#include "memory.h"
+
+#include <stdlib.h>
+
+/* Memory of cuMemAlloc that cuMemFreeAsync has freed. The driver gives it back when its stream is synchronised, so
+ * it is charged until then. */
+struct queued_free {
+    struct queued_free *next;
+    struct memory_record record;
+    CUstream stream;
+    bool per_thread;
+};
+
+static struct memory_lock queue_lock;
+static struct queued_free *queue;
+static _Atomic uint32_t queue_length; /* so that synchronisations without any are not held up */
+
+void memory_free_start(void) {
+    queue_lock = (struct memory_lock){0};
+    queue = NULL;
+    atomic_store_explicit(&queue_length, 0, memory_order_relaxed);
+}
+
+static CUresult free_unrecorded(CUdeviceptr pointer) {
+    CUresult result = real.cuMemFree_v2(pointer);
+    if (result == CUDA_SUCCESS)
+        memory_settle_shrinking();
+    return result;
+}
+
+CUresult cuMemFree_v2(CUdeviceptr dptr) {
+    struct memory_record record;
+    if (!tenant_active())
+        return real.cuMemFree_v2(dptr);
+    if (!memory_table_take(&memory_allocations, dptr, &record))
+        return free_unrecorded(dptr);
+    struct memory_gpu *gpu = memory_gpu(record.gpu);
+    memory_begin(gpu);
+    CUresult result = real.cuMemFree_v2(dptr);
+    if (result == CUDA_SUCCESS)
+        memory_allocation_release(&record);
+    else
+        memory_allocation_remember(&record);
+    memory_end(gpu);
+    return result;
+}
+
+CUresult cuMemFree(CUdeviceptr_v1 dptr) {
+    return cuMemFree_v2(dptr);
+}
+
+/* --- in stream order ---------------------------------------------------------------------------------------- */
+
+static bool enqueue(const struct memory_record *record, CUstream stream, bool per_thread) {
+    struct queued_free *entry = malloc(sizeof(*entry));
+    if (!entry)
+        return false;
+    *entry = (struct queued_free){.record = *record, .stream = stream, .per_thread = per_thread};
+    memory_lock_take(&queue_lock);
+    entry->next = queue;
+    queue = entry;
+    memory_lock_give(&queue_lock);
+    atomic_fetch_add_explicit(&queue_length, 1, memory_order_relaxed);
+    return true;
+}
+
+static CUresult call_free_async(CUdeviceptr pointer, CUstream stream, bool per_thread) {
+    return (per_thread ? real.cuMemFreeAsync_ptsz : real.cuMemFreeAsync)(pointer, stream);
+}
+
+static CUresult free_async(CUdeviceptr pointer, CUstream stream, bool per_thread) {
+    struct memory_record record;
+    if (!tenant_active() || memory_stream_captures(stream, per_thread) ||
+        !memory_table_take(&memory_allocations, pointer, &record))
+        return call_free_async(pointer, stream, per_thread);
+    CUresult result = call_free_async(pointer, stream, per_thread);
+    if (result != CUDA_SUCCESS)
+        memory_allocation_remember(&record);
+    else if (!enqueue(&record, stream, per_thread)) {
+        /* No host memory to wait with: wait here. */
+        (per_thread ? real.cuStreamSynchronize_ptsz : real.cuStreamSynchronize)(stream);
+        memory_allocation_release(&record);
+    }
+    return result;
+}
+
+CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
+    return free_async(dptr, hStream, false);
+}
+
+CUresult cuMemFreeAsync_ptsz(CUdeviceptr dptr, CUstream hStream) {
+    return free_async(dptr, hStream, true);
+}
+
+/* --- what a synchronisation gives back ----------------------------------------------------------------------- */
+
+/* Takes out those whose stream (or context) has been synchronised. */
+static struct queued_free *take_queued(bool (*is_done)(const struct queued_free *, void *), void *argument) {
+    struct queued_free *taken = NULL;
+    memory_lock_take(&queue_lock);
+    for (struct queued_free **link = &queue; *link;) {
+        struct queued_free *entry = *link;
+        if (is_done(entry, argument)) {
+            *link = entry->next;
+            entry->next = taken;
+            taken = entry;
+        } else {
+            link = &entry->next;
+        }
+    }
+    memory_lock_give(&queue_lock);
+    return taken;
+}
+
+static void release_queued(bool (*is_done)(const struct queued_free *, void *), void *argument) {
+    struct queued_free *next;
+    for (struct queued_free *entry = take_queued(is_done, argument); entry; entry = next) {
+        next = entry->next;
+        memory_allocation_release(&entry->record);
+        free(entry);
+        atomic_fetch_sub_explicit(&queue_length, 1, memory_order_relaxed);
+    }
+}
+
+struct synchronised {
+    CUstream stream;
+    bool per_thread;
+};
+
+static bool is_of_stream(const struct queued_free *entry, void *argument) {
+    const struct synchronised *done = argument;
+    return entry->stream == done->stream && entry->per_thread == done->per_thread;
+}
+
+static bool is_of_context(const struct queued_free *entry, void *context) {
+    return entry->record.owner == context;
+}
+
+void memory_stream_synchronised(CUstream stream, bool per_thread) {
+    if (!tenant_active())
+        return;
+    if (atomic_load_explicit(&queue_length, memory_order_relaxed))
+        release_queued(is_of_stream, &(struct synchronised){stream, per_thread});
+    memory_settle_shrinking();
+}
+
+void memory_context_synchronised(CUcontext context) {
+    if (!tenant_active())
+        return;
+    if (atomic_load_explicit(&queue_length, memory_order_relaxed))
+        release_queued(is_of_context, context);
+    memory_settle_shrinking();
+}
+
+/* A handle is dead once its stream is destroyed, but the driver still frees what was queued in it. */
+void memory_stream_destroyed(CUstream stream) {
+    if (!tenant_active() || atomic_load_explicit(&queue_length, memory_order_relaxed) == 0)
+        return;
+    memory_lock_take(&queue_lock);
+    for (struct queued_free *entry = queue; entry; entry = entry->next)
+        if (entry->stream == stream)
+            entry->stream = MEMORY_NO_STREAM;
+    memory_lock_give(&queue_lock);
+}
+
+/* Streams whose work is over are synchronised, which then waits for nothing. */
+static bool is_over(const struct queued_free *entry, void *gpu) {
+    if (entry->record.gpu != ((struct memory_gpu *)gpu)->device || entry->stream == MEMORY_NO_STREAM ||
+        memory_stream_captures(entry->stream, entry->per_thread))
+        return false;
+    if ((entry->per_thread ? real.cuStreamQuery_ptsz : real.cuStreamQuery)(entry->stream) != CUDA_SUCCESS)
+        return false;
+    return (entry->per_thread ? real.cuStreamSynchronize_ptsz : real.cuStreamSynchronize)(entry->stream) ==
+           CUDA_SUCCESS;
+}
+
+void memory_queued_settle(struct memory_gpu *gpu) {
+    if (atomic_load_explicit(&queue_length, memory_order_relaxed))
+        release_queued(is_over, gpu);
+}
