@@ -43,6 +43,11 @@ def agent_header() -> Path:
     return native_directory() / "agent.h"
 
 
+def kernels() -> Path:
+    """PTX of the kernels that the demo and the tests launch."""
+    return native_directory() / "gpuslice.ptx"
+
+
 def simulation() -> Path:
     """The folder with the simulated libcuda.so.1 and libnvidia-ml.so.1, for LD_LIBRARY_PATH."""
     return native_directory() / "sim"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from gpuslice_agent import native_files
 from gpuslice_agent.errors import GpusliceError
 
 TENANT = (sys.executable, "-m", "gpuslice_agent.demo.tenant")
@@ -63,7 +64,7 @@ def start(
     ask: Ask, environment: Mapping[str, str], steps_per_us: int, seconds: float
 ) -> Generator[Tenant]:
     share = ("--gpu", ask.gpu_uuid, "--cores", str(ask.cores), "--mem", str(ask.memory_bytes))
-    work = ("--seconds", str(seconds), "--steps-per-us", str(steps_per_us))
+    work = (*_kernels(), "--seconds", str(seconds), "--steps-per-us", str(steps_per_us))
     process = subprocess.Popen(
         [*RUN, *share, "--", *TENANT, *work],
         env=environment,
@@ -82,13 +83,17 @@ def start(
 def calibrate(environment: Mapping[str, str]) -> int:
     """Steps of the demo's kernel in a microsecond of this GPU."""
     with subprocess.Popen(
-        [*TENANT, "--calibrate"],
+        [*TENANT, *_kernels(), "--calibrate"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         return int(_read(process)["steps_per_us"])
+
+
+def _kernels() -> tuple[str, str]:
+    return "--ptx", str(native_files.kernels())
 
 
 def _read(process: subprocess.Popen[str]) -> dict[str, Any]:

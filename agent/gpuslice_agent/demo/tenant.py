@@ -12,7 +12,7 @@ import ctypes
 import json
 import sys
 import time
-from importlib import resources
+from pathlib import Path
 
 from gpuslice_agent.demo.driver import OUT_OF_MEMORY, CudaError, Driver
 
@@ -26,14 +26,13 @@ CALIBRATION_STEPS_PER_US = 1000
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--ptx", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--steps-per-us", type=int, default=CALIBRATION_STEPS_PER_US)
     parser.add_argument("--calibrate", action="store_true")
     options = parser.parse_args()
     driver = Driver()
-    spin = driver.function(
-        resources.files("gpuslice_agent.demo").joinpath("spin.ptx").read_bytes(), "gpuslice_spin"
-    )
+    spin = driver.function(options.ptx.read_bytes(), "gpuslice_spin")
     if options.calibrate:
         _say({"steps_per_us": _calibrate(driver, spin)})
         return
