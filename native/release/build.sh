@@ -14,7 +14,7 @@ for machine in x86_64 aarch64; do
     zig=$root/build/zig-$machine
     build=$root/build/release-$machine
     native/release/zig-tool.sh "$python" "$zig" "$machine-linux-gnu.2.17"
-    cmake -S native -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+    cmake -S native -B "$build" -G Ninja \
         -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=$machine \
         -DCMAKE_C_COMPILER="$zig/cc" -DCMAKE_AR="$zig/ar" -DCMAKE_RANLIB="$zig/ranlib" \
         -DCMAKE_SHARED_LINKER_FLAGS=-s -DBUILD_TESTING=OFF -DPython3_EXECUTABLE="$python" >"$build.log"
