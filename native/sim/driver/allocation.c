@@ -9,7 +9,8 @@ static unsigned long long last_id;
 
 static int compare(const void *a, const void *b) {
     const struct allocation *left = a, *right = b;
-    if (left->base + left->bytes <= right->base) return -1;
+    if (left->base + left->bytes <= right->base)
+        return -1;
     return left->base >= right->base + right->bytes;
 }
 
@@ -21,7 +22,8 @@ struct allocation *allocation_find(uint64_t address) {
 
 struct allocation *allocation_add(const struct allocation *like) {
     struct allocation *allocation = malloc(sizeof *allocation);
-    if (!allocation) return NULL;
+    if (!allocation)
+        return NULL;
     *allocation = *like;
     allocation->id = ++last_id;
     if (!tsearch(allocation, &tree, compare)) {
@@ -32,7 +34,8 @@ struct allocation *allocation_add(const struct allocation *like) {
     if (context) {
         allocation->previous = NULL;
         allocation->next = context->allocations;
-        if (allocation->next) allocation->next->previous = allocation;
+        if (allocation->next)
+            allocation->next->previous = allocation;
         context->allocations = allocation;
     }
     return allocation;
@@ -45,7 +48,8 @@ void allocation_remove(struct allocation *allocation) {
             allocation->previous->next = allocation->next;
         else
             allocation->context->allocations = allocation->next;
-        if (allocation->next) allocation->next->previous = allocation->previous;
+        if (allocation->next)
+            allocation->next->previous = allocation->previous;
     }
     free(allocation);
 }

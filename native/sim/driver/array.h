@@ -10,8 +10,8 @@ struct array {
     CUDA_ARRAY3D_DESCRIPTOR descriptor;
     uint32_t element_bytes;
     uint64_t base;
-    size_t pitch, rows; /* rows of a slice, at least 1 */
-    size_t slices;      /* at least 1 */
+    size_t pitch, rows;    /* rows of a slice, at least 1 */
+    size_t slices;         /* at least 1 */
     struct mipmap *mipmap; /* NULL: owns its memory */
     uint64_t bytes;
 };

@@ -12,7 +12,8 @@ static _Atomic unsigned capture_count;
 static unsigned long long last_id;
 
 struct capture *capture_of(struct stream *stream) {
-    if (!atomic_load_explicit(&capture_count, memory_order_acquire)) return NULL;
+    if (!atomic_load_explicit(&capture_count, memory_order_acquire))
+        return NULL;
     lock_driver();
     struct capture *capture = stream->capture;
     unlock_driver();
@@ -21,7 +22,8 @@ struct capture *capture_of(struct stream *stream) {
 
 struct capture *capture_begin(struct stream *stream, CUstreamCaptureMode mode, struct graph *given) {
     struct capture *capture = calloc(1, sizeof *capture);
-    if (!capture) return NULL;
+    if (!capture)
+        return NULL;
     *capture = (struct capture){.mode = mode,
                                 .thread = pthread_self(),
                                 .origin = stream,
@@ -45,7 +47,8 @@ bool capture_set_tips(struct stream *stream, struct node *const *nodes, size_t c
     struct node **tips = NULL;
     if (count) {
         tips = malloc(count * sizeof *tips);
-        if (!tips) return false;
+        if (!tips)
+            return false;
         memcpy(tips, nodes, count * sizeof *tips);
     }
     free(stream->tips);
@@ -56,12 +59,15 @@ bool capture_set_tips(struct stream *stream, struct node *const *nodes, size_t c
 
 bool capture_add_tips(struct stream *stream, struct node *const *nodes, size_t count) {
     struct node **tips = realloc(stream->tips, (stream->tip_count + count + 1) * sizeof *tips);
-    if (!tips) return false;
+    if (!tips)
+        return false;
     stream->tips = tips;
     for (size_t i = 0; i < count; i++) {
         bool there = false;
-        for (size_t j = 0; j < stream->tip_count && !there; j++) there = tips[j] == nodes[i];
-        if (!there) tips[stream->tip_count++] = nodes[i];
+        for (size_t j = 0; j < stream->tip_count && !there; j++)
+            there = tips[j] == nodes[i];
+        if (!there)
+            tips[stream->tip_count++] = nodes[i];
     }
     return true;
 }
@@ -89,7 +95,8 @@ void capture_abandon(struct stream *stream) {
     struct capture *capture = stream->capture;
     struct graph *orphan = NULL;
     if (capture && capture->origin == stream) {
-        if (!capture->into_given_graph) orphan = capture->graph;
+        if (!capture->into_given_graph)
+            orphan = capture->graph;
         capture_end(capture);
     } else if (capture) {
         capture->invalid = true;
@@ -98,48 +105,59 @@ void capture_abandon(struct stream *stream) {
         capture_set_tips(stream, NULL, 0);
     }
     unlock_driver();
-    if (orphan) graph_delete(orphan);
+    if (orphan)
+        graph_delete(orphan);
 }
 
 static struct capture *find(unsigned long long id) {
     struct capture *capture = captures;
-    while (capture && capture->id != id) capture = capture->next;
+    while (capture && capture->id != id)
+        capture = capture->next;
     return capture;
 }
 
 CUresult capture_add(struct stream *stream, struct work *work, struct node **ret_node) {
     lock_driver();
     struct capture *capture = stream->capture;
-    CUresult result = !capture            ? CUDA_ERROR_ILLEGAL_STATE
+    CUresult result = !capture           ? CUDA_ERROR_ILLEGAL_STATE
                       : capture->invalid ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
                                          : CUDA_SUCCESS;
     struct node *node = NULL;
-    if (!result) result = graph_add(capture->graph, stream->tips, stream->tip_count, work, &node);
+    if (!result)
+        result = graph_add(capture->graph, stream->tips, stream->tip_count, work, &node);
     bool kept = !result;
-    if (!result && !capture_set_tips(stream, &node, 1)) result = CUDA_ERROR_OUT_OF_MEMORY;
+    if (!result && !capture_set_tips(stream, &node, 1))
+        result = CUDA_ERROR_OUT_OF_MEMORY;
     unlock_driver();
-    if (!kept) work_free(work);
-    if (!result && ret_node) *ret_node = node;
+    if (!kept)
+        work_free(work);
+    if (!result && ret_node)
+        *ret_node = node;
     return result;
 }
 
 void capture_point_release(struct capture_point *point) {
-    if (point) free(point->nodes);
+    if (point)
+        free(point->nodes);
     free(point);
 }
 
 CUresult capture_record_event(struct stream *stream, struct event *event) {
     struct capture_point *point = calloc(1, sizeof *point);
-    if (!point) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!point)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     lock_driver();
     struct capture *capture = stream->capture;
     CUresult result = CUDA_SUCCESS;
-    if (capture->invalid) result = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    if (capture->invalid)
+        result = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     point->capture_id = capture->id;
     point->count = stream->tip_count;
     point->nodes = malloc((point->count + 1) * sizeof *point->nodes);
-    if (!point->nodes) result = CUDA_ERROR_OUT_OF_MEMORY;
-    if (!result && point->count) memcpy(point->nodes, stream->tips, point->count * sizeof *point->nodes);
+    if (!point->nodes)
+        result = CUDA_ERROR_OUT_OF_MEMORY;
+    if (!result && point->count)
+        memcpy(point->nodes, stream->tips, point->count * sizeof *point->nodes);
     unlock_driver();
     if (result) {
         capture_point_release(point);
@@ -158,15 +176,18 @@ CUresult capture_wait_event(struct stream *stream, struct event *event) {
     CUresult result = CUDA_SUCCESS;
     if (!capture || stream->legacy) {
         result = CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
-        if (stream->capture) stream->capture->invalid = true;
-        if (capture) capture->invalid = true;
+        if (stream->capture)
+            stream->capture->invalid = true;
+        if (capture)
+            capture->invalid = true;
     } else if (capture->invalid) {
         result = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     } else if (stream->capture && stream->capture != capture) {
         result = CUDA_ERROR_STREAM_CAPTURE_MERGE;
         stream->capture->invalid = capture->invalid = true;
     } else {
-        if (!stream->capture) capture->members++; /* the stream joins by waiting */
+        if (!stream->capture)
+            capture->members++; /* the stream joins by waiting */
         stream->capture = capture;
         if (!capture_add_tips(stream, event->captured->nodes, event->captured->count))
             result = CUDA_ERROR_OUT_OF_MEMORY;
@@ -177,7 +198,8 @@ CUresult capture_wait_event(struct stream *stream, struct event *event) {
 
 CUresult capture_invalidate(struct stream *stream, CUresult error) {
     lock_driver();
-    if (stream->capture) stream->capture->invalid = true;
+    if (stream->capture)
+        stream->capture->invalid = true;
     unlock_driver();
     return error;
 }
@@ -185,7 +207,8 @@ CUresult capture_invalidate(struct stream *stream, CUresult error) {
 CUresult capture_invalidate_event(struct event *event) {
     lock_driver();
     struct capture *capture = find(event->captured->capture_id);
-    if (capture) capture->invalid = true;
+    if (capture)
+        capture->invalid = true;
     unlock_driver();
     return CUDA_ERROR_CAPTURED_EVENT;
 }
@@ -196,8 +219,10 @@ static _Thread_local CUstreamCaptureMode thread_mode = CU_STREAM_CAPTURE_MODE_GL
 
 CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!mode || *mode > CU_STREAM_CAPTURE_MODE_RELAXED) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!mode || *mode > CU_STREAM_CAPTURE_MODE_RELAXED)
+        return CUDA_ERROR_INVALID_VALUE;
     CUstreamCaptureMode before = thread_mode;
     thread_mode = *mode;
     *mode = before;
@@ -206,14 +231,17 @@ CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {
 
 static bool protects(const struct capture *capture) {
     bool own = pthread_equal(capture->thread, pthread_self());
-    if (thread_mode == CU_STREAM_CAPTURE_MODE_RELAXED || capture->mode == CU_STREAM_CAPTURE_MODE_RELAXED) return false;
-    if (own) return true;
+    if (thread_mode == CU_STREAM_CAPTURE_MODE_RELAXED || capture->mode == CU_STREAM_CAPTURE_MODE_RELAXED)
+        return false;
+    if (own)
+        return true;
     return thread_mode == CU_STREAM_CAPTURE_MODE_GLOBAL && capture->mode == CU_STREAM_CAPTURE_MODE_GLOBAL;
 }
 
 CUresult capture_forbids(void) {
     CUresult result = require_init();
-    if (result || !atomic_load_explicit(&capture_count, memory_order_acquire)) return result;
+    if (result || !atomic_load_explicit(&capture_count, memory_order_acquire))
+        return result;
     lock_driver();
     for (struct capture *capture = captures; capture; capture = capture->next)
         if (protects(capture)) {
@@ -226,7 +254,8 @@ CUresult capture_forbids(void) {
 
 CUresult capture_forbids_legacy(struct stream *stream) {
     CUresult result = CUDA_SUCCESS;
-    if (!stream->legacy || !atomic_load_explicit(&capture_count, memory_order_acquire)) return result;
+    if (!stream->legacy || !atomic_load_explicit(&capture_count, memory_order_acquire))
+        return result;
     lock_driver();
     for (struct stream *other = stream->context->streams; other; other = other->next)
         if (other->capture && !(other->flags & CU_STREAM_NON_BLOCKING)) {
@@ -238,14 +267,17 @@ CUresult capture_forbids_legacy(struct stream *stream) {
 }
 
 CUresult capture_forbids_stream(struct stream *stream) {
-    if (!atomic_load_explicit(&capture_count, memory_order_acquire)) return CUDA_SUCCESS;
-    if (capture_of(stream)) return capture_invalidate(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    if (!atomic_load_explicit(&capture_count, memory_order_acquire))
+        return CUDA_SUCCESS;
+    if (capture_of(stream))
+        return capture_invalidate(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     CUresult result = capture_forbids_legacy(stream);
     return result ? result : capture_forbids();
 }
 
 CUresult capture_forbids_context(struct context *context) {
-    if (!atomic_load_explicit(&capture_count, memory_order_acquire)) return CUDA_SUCCESS;
+    if (!atomic_load_explicit(&capture_count, memory_order_acquire))
+        return CUDA_SUCCESS;
     CUresult result = CUDA_SUCCESS;
     lock_driver();
     for (struct stream *stream = context->streams; stream; stream = stream->next)

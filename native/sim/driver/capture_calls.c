@@ -8,9 +8,12 @@ static CUresult begin(CUstream handle, CUstreamCaptureMode mode, struct graph *g
                       size_t count) {
     struct stream *stream;
     CUresult result = stream_find(handle, &stream);
-    if (result) return result;
-    if (mode > CU_STREAM_CAPTURE_MODE_RELAXED) return CUDA_ERROR_INVALID_VALUE;
-    if (stream->legacy) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    if (result)
+        return result;
+    if (mode > CU_STREAM_CAPTURE_MODE_RELAXED)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (stream->legacy)
+        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     lock_driver();
     if (stream->capture)
         result = CUDA_ERROR_ILLEGAL_STATE;
@@ -31,20 +34,25 @@ CUresult cuStreamBeginCaptureToGraph(CUstream stream, CUgraph handle, const CUgr
                                      const CUgraphEdgeData *edges, size_t count, CUstreamCaptureMode mode) {
     (void)edges;
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct graph *graph = graph_check(handle);
-    if (!graph || (count && !dependencies)) return CUDA_ERROR_INVALID_VALUE;
+    if (!graph || (count && !dependencies))
+        return CUDA_ERROR_INVALID_VALUE;
     for (size_t i = 0; i < count; i++) {
         struct node *node = node_check(dependencies[i]);
-        if (!node || node->graph != graph) return CUDA_ERROR_INVALID_VALUE;
+        if (!node || node->graph != graph)
+            return CUDA_ERROR_INVALID_VALUE;
     }
     return begin(stream, mode, graph, (struct node *const *)dependencies, count);
 }
 
 static void mark_ancestors(struct node *node, unsigned mark) {
-    if (node->mark == mark) return;
+    if (node->mark == mark)
+        return;
     node->mark = mark;
-    for (size_t i = 0; i < node->dependency_count; i++) mark_ancestors(node->dependencies[i], mark);
+    for (size_t i = 0; i < node->dependency_count; i++)
+        mark_ancestors(node->dependencies[i], mark);
 }
 
 /* Whether every stream that joined has been joined back: all that was captured leads to the origin's tips. */
@@ -52,12 +60,15 @@ static bool is_joined(const struct capture *capture) {
     static unsigned mark = 0;
     mark++;
     struct stream *origin = capture->origin;
-    for (size_t i = 0; i < origin->tip_count; i++) mark_ancestors(origin->tips[i], mark);
+    for (size_t i = 0; i < origin->tip_count; i++)
+        mark_ancestors(origin->tips[i], mark);
     for (struct context *context = contexts; context; context = context->next)
         for (struct stream *stream = context->streams; stream; stream = stream->next) {
-            if (stream->capture != capture || stream == origin) continue;
+            if (stream->capture != capture || stream == origin)
+                continue;
             for (size_t i = 0; i < stream->tip_count; i++)
-                if (stream->tips[i]->mark != mark) return false;
+                if (stream->tips[i]->mark != mark)
+                    return false;
         }
     return true;
 }
@@ -65,13 +76,15 @@ static bool is_joined(const struct capture *capture) {
 CUresult cuStreamEndCapture(CUstream handle, CUgraph *ret_graph) {
     struct stream *stream;
     CUresult result = stream_find(handle, &stream);
-    if (result) return result;
-    if (!ret_graph) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!ret_graph)
+        return CUDA_ERROR_INVALID_VALUE;
     *ret_graph = NULL;
     lock_driver();
     struct capture *capture = stream->capture;
-    bool foreign = capture && capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED &&
-                   !pthread_equal(capture->thread, pthread_self());
+    bool foreign =
+        capture && capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && !pthread_equal(capture->thread, pthread_self());
     if (!capture)
         result = CUDA_ERROR_ILLEGAL_STATE;
     else if (capture->origin != stream)
@@ -79,7 +92,8 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph *ret_graph) {
     else if (foreign)
         result = CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
     if (result) {
-        if (capture) capture->invalid = true;
+        if (capture)
+            capture->invalid = true;
         unlock_driver();
         return result;
     }
@@ -102,20 +116,27 @@ static CUresult look(CUstream handle, CUstreamCaptureStatus *status, cuuint64_t 
                      const CUgraphNode **tips, size_t *count) {
     struct stream *stream;
     CUresult result = stream_find(handle, &stream);
-    if (result) return result;
-    if (!status) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!status)
+        return CUDA_ERROR_INVALID_VALUE;
     result = capture_forbids_legacy(stream);
-    if (result) return result;
+    if (result)
+        return result;
     lock_driver();
     struct capture *capture = stream->capture;
     *status = !capture           ? CU_STREAM_CAPTURE_STATUS_NONE
               : capture->invalid ? CU_STREAM_CAPTURE_STATUS_INVALIDATED
                                  : CU_STREAM_CAPTURE_STATUS_ACTIVE;
     if (*status == CU_STREAM_CAPTURE_STATUS_ACTIVE) {
-        if (id) *id = capture->id;
-        if (graph) *graph = (CUgraph)capture->graph;
-        if (tips) *tips = (const CUgraphNode *)stream->tips;
-        if (count) *count = stream->tip_count;
+        if (id)
+            *id = capture->id;
+        if (graph)
+            *graph = (CUgraph)capture->graph;
+        if (tips)
+            *tips = (const CUgraphNode *)stream->tips;
+        if (count)
+            *count = stream->tip_count;
     }
     unlock_driver();
     return CUDA_SUCCESS;
@@ -133,15 +154,18 @@ CUresult cuStreamGetCaptureInfo_v2(CUstream stream, CUstreamCaptureStatus *statu
 }
 CUresult cuStreamGetCaptureInfo_v3(CUstream stream, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph,
                                    const CUgraphNode **tips, const CUgraphEdgeData **edges, size_t *count) {
-    if (edges) *edges = NULL; /* no edge carries data */
+    if (edges)
+        *edges = NULL; /* no edge carries data */
     return look(stream, status, id, graph, tips, count);
 }
 
 CUresult cuStreamUpdateCaptureDependencies(CUstream handle, CUgraphNode *nodes, size_t count, unsigned flags) {
     struct stream *stream;
     CUresult result = stream_find(handle, &stream);
-    if (result) return result;
-    if (flags > CU_STREAM_SET_CAPTURE_DEPENDENCIES || (count && !nodes)) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (flags > CU_STREAM_SET_CAPTURE_DEPENDENCIES || (count && !nodes))
+        return CUDA_ERROR_INVALID_VALUE;
     lock_driver();
     struct node *const *tips = (struct node *const *)nodes;
     if (!stream->capture)

@@ -30,26 +30,32 @@ static struct context *top(void) {
 
 CUresult context_check(CUcontext handle, struct context **ret_context) {
     struct context *context = (struct context *)handle;
-    if (!is_live(context, MAGIC_CONTEXT)) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!is_live(context, MAGIC_CONTEXT))
+        return CUDA_ERROR_INVALID_CONTEXT;
     *ret_context = context;
     return CUDA_SUCCESS;
 }
 
 CUresult current_context(struct context **ret_context) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct context *context = top();
-    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
-    if (!is_live(context, MAGIC_CONTEXT)) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    if (!context)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    if (!is_live(context, MAGIC_CONTEXT))
+        return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     *ret_context = context;
     return (CUresult)atomic_load_explicit(&context->error, memory_order_relaxed);
 }
 
 CUresult context_new(CUdevice device, unsigned flags, bool primary, struct context **ret_context) {
     int gpu = device_gpu(device);
-    if (gpu < 0) return CUDA_ERROR_INVALID_DEVICE;
+    if (gpu < 0)
+        return CUDA_ERROR_INVALID_DEVICE;
     CUresult result = from_errno(engine_context_open((unsigned)gpu));
-    if (result) return result;
+    if (result)
+        return result;
     struct context *context = calloc(1, sizeof *context);
     if (!context) {
         engine_context_close((unsigned)gpu);
@@ -91,7 +97,8 @@ void context_end(struct context *context) {
     modules_unload(context);
     allocations_release(context);
     unlock_driver();
-    while (context->streams) stream_delete(context->streams);
+    while (context->streams)
+        stream_delete(context->streams);
     engine_context_close(context->gpu);
     lock_driver();
     context->next = ended;
@@ -100,25 +107,32 @@ void context_end(struct context *context) {
 }
 
 static CUresult push(struct context *context) {
-    if (stack.depth == STACK_DEPTH) return CUDA_ERROR_INVALID_CONTEXT;
+    if (stack.depth == STACK_DEPTH)
+        return CUDA_ERROR_INVALID_CONTEXT;
     stack.contexts[stack.depth++] = context;
     return CUDA_SUCCESS;
 }
 
 CUresult cuCtxCreate_v4(CUcontext *handle, CUctxCreateParams *parameters, unsigned flags, CUdevice device) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!handle || flags & ~(unsigned)FLAGS_KNOWN) return CUDA_ERROR_INVALID_VALUE;
-    if (parameters && (parameters->numExecAffinityParams || parameters->cigParams)) return CUDA_ERROR_NOT_SUPPORTED;
+    if (result)
+        return result;
+    if (!handle || flags & ~(unsigned)FLAGS_KNOWN)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (parameters && (parameters->numExecAffinityParams || parameters->cigParams))
+        return CUDA_ERROR_NOT_SUPPORTED;
     struct context *context;
     result = context_new(device, flags, false, &context);
-    if (!result && (result = push(context))) context_end(context);
-    if (!result) *handle = (CUcontext)context;
+    if (!result && (result = push(context)))
+        context_end(context);
+    if (!result)
+        *handle = (CUcontext)context;
     return result;
 }
 
 CUresult cuCtxCreate_v3(CUcontext *handle, CUexecAffinityParam *affinity, int count, unsigned flags, CUdevice device) {
-    if (affinity || count) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
+    if (affinity || count)
+        return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
     return cuCtxCreate_v4(handle, NULL, flags, device);
 }
 CUresult cuCtxCreate_v2(CUcontext *handle, unsigned flags, CUdevice device) {
@@ -130,12 +144,16 @@ CUresult cuCtxCreate(CUcontext *handle, unsigned flags, CUdevice device) {
 
 CUresult cuCtxDestroy_v2(CUcontext handle) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct context *context;
     result = context_check(handle, &context);
-    if (result) return result;
-    if (context->primary) return CUDA_ERROR_INVALID_CONTEXT;
-    if (top() == context) stack.depth--;
+    if (result)
+        return result;
+    if (context->primary)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    if (top() == context)
+        stack.depth--;
     context_end(context);
     return CUDA_SUCCESS;
 }
@@ -146,7 +164,8 @@ CUresult cuCtxDestroy(CUcontext handle) {
 CUresult cuCtxPushCurrent_v2(CUcontext handle) {
     struct context *context;
     CUresult result = require_init();
-    if (!result) result = context_check(handle, &context);
+    if (!result)
+        result = context_check(handle, &context);
     return result ? result : push(context);
 }
 CUresult cuCtxPushCurrent(CUcontext handle) {
@@ -155,10 +174,13 @@ CUresult cuCtxPushCurrent(CUcontext handle) {
 
 CUresult cuCtxPopCurrent_v2(CUcontext *handle) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!stack.depth) return CUDA_ERROR_INVALID_CONTEXT;
+    if (result)
+        return result;
+    if (!stack.depth)
+        return CUDA_ERROR_INVALID_CONTEXT;
     struct context *context = stack.contexts[--stack.depth];
-    if (handle) *handle = (CUcontext)context;
+    if (handle)
+        *handle = (CUcontext)context;
     return CUDA_SUCCESS;
 }
 CUresult cuCtxPopCurrent(CUcontext *handle) {
@@ -167,23 +189,29 @@ CUresult cuCtxPopCurrent(CUcontext *handle) {
 
 CUresult cuCtxSetCurrent(CUcontext handle) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     if (!handle) {
-        if (stack.depth) stack.depth--;
+        if (stack.depth)
+            stack.depth--;
         return CUDA_SUCCESS;
     }
     struct context *context;
     result = context_check(handle, &context);
-    if (result) return result;
-    if (!stack.depth) return push(context);
+    if (result)
+        return result;
+    if (!stack.depth)
+        return push(context);
     stack.contexts[stack.depth - 1] = context;
     return CUDA_SUCCESS;
 }
 
 CUresult cuCtxGetCurrent(CUcontext *handle) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!handle) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!handle)
+        return CUDA_ERROR_INVALID_VALUE;
     *handle = (CUcontext)top();
     return CUDA_SUCCESS;
 }
@@ -191,8 +219,10 @@ CUresult cuCtxGetCurrent(CUcontext *handle) {
 CUresult cuCtxGetDevice_v2(CUdevice *device, CUcontext handle) {
     struct context *context;
     CUresult result = handle ? context_check(handle, &context) : current_context(&context);
-    if (result) return result;
-    if (!device) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!device)
+        return CUDA_ERROR_INVALID_VALUE;
     *device = context->device;
     return CUDA_SUCCESS;
 }
@@ -215,9 +245,11 @@ bool context_spins(const struct context *context) {
 
 CUresult context_wait(struct context *context) {
     CUresult result = capture_forbids_context(context);
-    if (result) return result;
+    if (result)
+        return result;
     result = from_errno(engine_gpu_wait(context->gpu, context_spins(context)));
-    if (result) return result;
+    if (result)
+        return result;
     pools_trim_after_sync();
     return (CUresult)atomic_load(&context->error);
 }

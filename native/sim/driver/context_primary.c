@@ -11,14 +11,17 @@ static pthread_mutex_t primary_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static CUresult check(CUdevice device) {
     CUresult result = require_init();
-    if (!result && device_gpu(device) < 0) result = CUDA_ERROR_INVALID_DEVICE;
+    if (!result && device_gpu(device) < 0)
+        result = CUDA_ERROR_INVALID_DEVICE;
     return result;
 }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *handle, CUdevice device) {
     CUresult result = check(device);
-    if (result) return result;
-    if (!handle) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!handle)
+        return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&primary_lock);
     if (!primaries[device].context)
         result = context_new(device, primaries[device].flags, true, &primaries[device].context);
@@ -31,13 +34,15 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *handle, CUdevice device) {
 }
 
 static void end(CUdevice device) {
-    if (primaries[device].context) context_end(primaries[device].context);
+    if (primaries[device].context)
+        context_end(primaries[device].context);
     primaries[device].context = NULL;
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
     CUresult result = check(device);
-    if (result) return result;
+    if (result)
+        return result;
     pthread_mutex_lock(&primary_lock);
     if (!primaries[device].count)
         result = CUDA_ERROR_INVALID_CONTEXT;
@@ -52,7 +57,8 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
 
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
     CUresult result = check(device);
-    if (result) return result;
+    if (result)
+        return result;
     pthread_mutex_lock(&primary_lock);
     end(device);
     primaries[device].count = 0;
@@ -66,11 +72,14 @@ CUresult cuDevicePrimaryCtxReset(CUdevice device) {
 
 CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned flags) {
     CUresult result = check(device);
-    if (result) return result;
-    if (flags & ~(unsigned)CU_CTX_FLAGS_MASK) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (flags & ~(unsigned)CU_CTX_FLAGS_MASK)
+        return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&primary_lock);
     primaries[device].flags = flags;
-    if (primaries[device].context) primaries[device].context->flags = flags;
+    if (primaries[device].context)
+        primaries[device].context->flags = flags;
     pthread_mutex_unlock(&primary_lock);
     return CUDA_SUCCESS;
 }
@@ -80,8 +89,10 @@ CUresult cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned flags) {
 
 CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active) {
     CUresult result = check(device);
-    if (result) return result;
-    if (!flags || !active) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!flags || !active)
+        return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&primary_lock);
     *flags = primaries[device].flags;
     *active = primaries[device].context != NULL;

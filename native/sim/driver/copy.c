@@ -6,7 +6,8 @@
 
 bool device_range(uint64_t address, uint64_t bytes, unsigned *ret_gpu) {
     uint64_t end = address + bytes;
-    if (end < address) return false;
+    if (end < address)
+        return false;
     for (bool first = true; first || address < end; first = false) {
         lock_driver();
         struct allocation *allocation = allocation_find(address);
@@ -15,15 +16,18 @@ bool device_range(uint64_t address, uint64_t bytes, unsigned *ret_gpu) {
         unlock_driver();
         if (!until) {
             struct engine_range range;
-            if (engine_memory_find(address, &range) || range.kind == ENGINE_RANGE_RESERVED) return false;
+            if (engine_memory_find(address, &range) || range.kind == ENGINE_RANGE_RESERVED)
+                return false;
             until = range.base + range.bytes;
             gpu = range.gpu;
             /* A mapping may be followed by another; what the engine allocated for us is one piece. */
-            if (range.kind == ENGINE_RANGE_LINEAR && until < end) return false;
+            if (range.kind == ENGINE_RANGE_LINEAR && until < end)
+                return false;
         } else if (until < end) {
             return false;
         }
-        if (first && ret_gpu) *ret_gpu = gpu;
+        if (first && ret_gpu)
+            *ret_gpu = gpu;
         address = until;
     }
     return true;
@@ -44,7 +48,8 @@ struct box {
 
 static CUresult fill_array(struct copy_side *side, CUarray handle, const CUDA_MEMCPY3D *asked) {
     struct array *array = array_check(handle);
-    if (!array) return CUDA_ERROR_INVALID_HANDLE;
+    if (!array)
+        return CUDA_ERROR_INVALID_HANDLE;
     if (side->x + asked->WidthInBytes > array->pitch || side->y + asked->Height > array->rows ||
         side->z + asked->Depth > array->slices)
         return CUDA_ERROR_INVALID_VALUE;
@@ -58,41 +63,51 @@ static CUresult fill_array(struct copy_side *side, CUarray handle, const CUDA_ME
 
 static CUresult fill_side(struct copy_side *side, const struct box *box, const CUDA_MEMCPY3D *asked) {
     *side = (struct copy_side){.x = box->x, .y = box->y, .z = box->z, .pitch = box->pitch, .height = box->height};
-    if (box->type == CU_MEMORYTYPE_ARRAY) return fill_array(side, box->array, asked);
-    if (box->type < CU_MEMORYTYPE_HOST || box->type > CU_MEMORYTYPE_UNIFIED) return CUDA_ERROR_INVALID_VALUE;
+    if (box->type == CU_MEMORYTYPE_ARRAY)
+        return fill_array(side, box->array, asked);
+    if (box->type < CU_MEMORYTYPE_HOST || box->type > CU_MEMORYTYPE_UNIFIED)
+        return CUDA_ERROR_INVALID_VALUE;
     uint64_t address = box->type == CU_MEMORYTYPE_HOST ? (uint64_t)box->host : box->device;
-    if (!address) return CUDA_ERROR_INVALID_VALUE;
-    if (!side->pitch) side->pitch = side->x + asked->WidthInBytes;
-    if (!side->height) side->height = side->y + asked->Height;
-    if (side->pitch < asked->WidthInBytes) return CUDA_ERROR_INVALID_VALUE;
+    if (!address)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!side->pitch)
+        side->pitch = side->x + asked->WidthInBytes;
+    if (!side->height)
+        side->height = side->y + asked->Height;
+    if (side->pitch < asked->WidthInBytes)
+        return CUDA_ERROR_INVALID_VALUE;
     side->base = (unsigned char *)address;
     lock_driver();
     bool pinned = host_range_find(address) != NULL;
     unlock_driver();
     side->device = !pinned && is_device(address);
     side->pageable = !pinned && !side->device;
-    if (box->type == CU_MEMORYTYPE_DEVICE && side->pageable) return CUDA_ERROR_INVALID_VALUE;
+    if (box->type == CU_MEMORYTYPE_DEVICE && side->pageable)
+        return CUDA_ERROR_INVALID_VALUE;
     uint64_t first = ((side->z * side->height) + side->y) * side->pitch + side->x;
     uint64_t last = (((side->z + asked->Depth - 1) * side->height) + side->y + asked->Height - 1) * side->pitch +
                     side->x + asked->WidthInBytes;
-    if (side->device && !device_range(address + first, last - first, &side->gpu)) return CUDA_ERROR_INVALID_VALUE;
+    if (side->device && !device_range(address + first, last - first, &side->gpu))
+        return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;
 }
 
 CUresult copy_fill(struct work_copy *ret_copy, const CUDA_MEMCPY3D *asked) {
     struct work_copy copy = {
         .asked = *asked, .width = asked->WidthInBytes, .height = asked->Height, .depth = asked->Depth};
-    struct box source = {asked->srcMemoryType, asked->srcHost,  asked->srcDevice, asked->srcArray, asked->srcXInBytes,
-                         asked->srcY,          asked->srcZ,     asked->srcPitch,  asked->srcHeight};
-    struct box target = {asked->dstMemoryType, asked->dstHost,  asked->dstDevice, asked->dstArray, asked->dstXInBytes,
-                         asked->dstY,          asked->dstZ,     asked->dstPitch,  asked->dstHeight};
+    struct box source = {asked->srcMemoryType, asked->srcHost, asked->srcDevice, asked->srcArray, asked->srcXInBytes,
+                         asked->srcY,          asked->srcZ,    asked->srcPitch,  asked->srcHeight};
+    struct box target = {asked->dstMemoryType, asked->dstHost, asked->dstDevice, asked->dstArray, asked->dstXInBytes,
+                         asked->dstY,          asked->dstZ,    asked->dstPitch,  asked->dstHeight};
     if (!copy.width || !copy.height || !copy.depth) {
         *ret_copy = copy; /* nothing to move is no error */
         return CUDA_SUCCESS;
     }
     CUresult result = fill_side(&copy.source, &source, asked);
-    if (!result) result = fill_side(&copy.target, &target, asked);
-    if (!result) *ret_copy = copy;
+    if (!result)
+        result = fill_side(&copy.target, &target, asked);
+    if (!result)
+        *ret_copy = copy;
     return result;
 }
 
@@ -128,7 +143,8 @@ static void run_move(void *arg, const struct engine_times *times) {
 
 static bool stage(struct move *move) {
     move->staged = malloc(move->width * move->height * move->depth);
-    if (!move->staged) return false;
+    if (!move->staged)
+        return false;
     struct copy_side staged = {.base = move->staged, .pitch = move->width, .height = move->height};
     struct move there = *move;
     there.target = staged;
@@ -150,9 +166,11 @@ static struct engine_op op_of(const struct work_copy *copy) {
 }
 
 CUresult copy_run(struct stream *stream, const struct work_copy *copy) {
-    if (!copy->width || !copy->height || !copy->depth) return CUDA_SUCCESS;
+    if (!copy->width || !copy->height || !copy->depth)
+        return CUDA_SUCCESS;
     struct move *move = malloc(sizeof *move);
-    if (!move) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!move)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     *move = (struct move){copy->source, copy->target, copy->width, copy->height, copy->depth, NULL};
     if (copy->stage && !copy->wait && copy->source.pageable && !stage(move)) {
         free(move);
@@ -170,7 +188,8 @@ CUresult copy_run(struct stream *stream, const struct work_copy *copy) {
         free(move);
         return result;
     }
-    if (!copy->wait) return CUDA_SUCCESS;
+    if (!copy->wait)
+        return CUDA_SUCCESS;
     result = from_errno(engine_ticket_wait(ticket, context_spins(stream->context)));
     return result ? result : (CUresult)atomic_load(&stream->context->error);
 }

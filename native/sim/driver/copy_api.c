@@ -34,8 +34,7 @@ SYNCHRONOUS(cuMemcpyAtoA_v2, (CUarray to, size_t to_offset, CUarray from, size_t
             copy_array_to_array(to, to_offset, from, from_offset, bytes, stream))
 SYNCHRONOUS(cuMemcpy2D_v2, (const CUDA_MEMCPY2D *copy), copy_2d(copy, stream, true))
 SYNCHRONOUS(cuMemcpy2DUnaligned_v2, (const CUDA_MEMCPY2D *copy), copy_2d(copy, stream, true))
-SYNCHRONOUS(cuMemcpy3D_v2, (const CUDA_MEMCPY3D *copy),
-            copy ? copy_box(copy, stream, true) : CUDA_ERROR_INVALID_VALUE)
+SYNCHRONOUS(cuMemcpy3D_v2, (const CUDA_MEMCPY3D *copy), copy ? copy_box(copy, stream, true) : CUDA_ERROR_INVALID_VALUE)
 SYNCHRONOUS(cuMemcpy3DPeer, (const CUDA_MEMCPY3D_PEER *copy), copy_peer(copy, stream, true))
 
 CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
@@ -71,14 +70,17 @@ CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *copy, CUstream stream) {
     return copy_peer(copy, stream, false);
 }
 
-static CUresult batch(const CUdeviceptr *to, const CUdeviceptr *from, const size_t *sizes, size_t count,
-                      size_t *failed, CUstream stream) {
+static CUresult batch(const CUdeviceptr *to, const CUdeviceptr *from, const size_t *sizes, size_t count, size_t *failed,
+                      CUstream stream) {
     CUresult result = require_init();
-    if (!result && count && (!to || !from || !sizes)) result = CUDA_ERROR_INVALID_VALUE;
-    if (!result && (!stream || stream == CU_STREAM_LEGACY)) result = CUDA_ERROR_INVALID_HANDLE;
+    if (!result && count && (!to || !from || !sizes))
+        result = CUDA_ERROR_INVALID_VALUE;
+    if (!result && (!stream || stream == CU_STREAM_LEGACY))
+        result = CUDA_ERROR_INVALID_HANDLE;
     for (size_t i = 0; !result && i < count; i++) {
         result = copy_flat(to[i], from[i], sizes[i], stream, false);
-        if (result && failed) *failed = i;
+        if (result && failed)
+            *failed = i;
     }
     return result;
 }

@@ -7,14 +7,18 @@
 CUresult copy_box(const CUDA_MEMCPY3D *asked, CUstream handle, bool sync) {
     struct context *context;
     CUresult result = current_context(&context);
-    if (result) return result;
+    if (result)
+        return result;
     struct stream *stream;
     result = stream_find(handle, &stream);
-    if (!result && sync) result = capture_forbids_stream(stream);
-    if (result) return result;
+    if (!result && sync)
+        result = capture_forbids_stream(stream);
+    if (result)
+        return result;
     struct work work = {.kind = WORK_COPY};
     result = copy_fill(&work.copy, asked);
-    if (result) return result;
+    if (result)
+        return result;
     bool host = !work.copy.source.device || !work.copy.target.device;
     /* Pageable memory: an asynchronous copy out of the GPU waits too, and one into it has read its source when it
      * comes back. A synchronous copy that stays on the GPU does not wait. */
@@ -35,7 +39,8 @@ CUresult copy_flat(uint64_t target, uint64_t source, size_t bytes, CUstream stre
 }
 
 CUresult copy_2d(const CUDA_MEMCPY2D *asked, CUstream stream, bool sync) {
-    if (!asked) return require_init() ? CUDA_ERROR_NOT_INITIALIZED : CUDA_ERROR_INVALID_VALUE;
+    if (!asked)
+        return require_init() ? CUDA_ERROR_NOT_INITIALIZED : CUDA_ERROR_INVALID_VALUE;
     CUDA_MEMCPY3D box = {.srcXInBytes = asked->srcXInBytes,
                          .srcY = asked->srcY,
                          .srcMemoryType = asked->srcMemoryType,
@@ -57,7 +62,8 @@ CUresult copy_2d(const CUDA_MEMCPY2D *asked, CUstream stream, bool sync) {
 }
 
 CUresult copy_peer(const CUDA_MEMCPY3D_PEER *asked, CUstream stream, bool sync) {
-    if (!asked) return require_init() ? CUDA_ERROR_NOT_INITIALIZED : CUDA_ERROR_INVALID_VALUE;
+    if (!asked)
+        return require_init() ? CUDA_ERROR_NOT_INITIALIZED : CUDA_ERROR_INVALID_VALUE;
     CUDA_MEMCPY3D box = {.srcXInBytes = asked->srcXInBytes,
                          .srcY = asked->srcY,
                          .srcZ = asked->srcZ,

@@ -18,7 +18,8 @@ int device_gpu(CUdevice device) {
 
 CUdevice device_of_gpu(unsigned gpu) {
     for (unsigned i = 0; i < visible_count; i++)
-        if (visible[i] == gpu) return (CUdevice)i;
+        if (visible[i] == gpu)
+            return (CUdevice)i;
     return CU_DEVICE_INVALID;
 }
 
@@ -31,8 +32,10 @@ static int gpu_named(const char *entry) {
     }
     int found = -1;
     for (unsigned gpu = 0; gpu < engine_gpu_count(); gpu++) {
-        if (strncasecmp(engine_gpu(gpu)->uuid, entry, strlen(entry)) != 0) continue;
-        if (found >= 0) return -1;
+        if (strncasecmp(engine_gpu(gpu)->uuid, entry, strlen(entry)) != 0)
+            continue;
+        if (found >= 0)
+            return -1;
         found = (int)gpu;
     }
     return found;
@@ -46,15 +49,18 @@ CUresult device_choose_visible(void) {
     const char *text = getenv("CUDA_VISIBLE_DEVICES");
     visible_count = 0;
     if (!text) {
-        for (unsigned gpu = 0; gpu < engine_gpu_count(); gpu++) visible[visible_count++] = gpu;
+        for (unsigned gpu = 0; gpu < engine_gpu_count(); gpu++)
+            visible[visible_count++] = gpu;
     } else {
         char *copy = strdup(text), *rest = copy;
-        if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
+        if (!copy)
+            return CUDA_ERROR_OUT_OF_MEMORY;
         for (char *entry; (entry = strsep(&rest, ",")) && visible_count < DEVICES_MAX;) {
             entry += strspn(entry, " ");
             entry[strcspn(entry, " ")] = '\0';
             int gpu = gpu_named(entry);
-            if (gpu < 0 || is_visible((unsigned)gpu)) break; /* the list ends at the first entry that is wrong */
+            if (gpu < 0 || is_visible((unsigned)gpu))
+                break; /* the list ends at the first entry that is wrong */
             visible[visible_count++] = (unsigned)gpu;
         }
         free(copy);
@@ -64,9 +70,11 @@ CUresult device_choose_visible(void) {
 
 static CUresult find(CUdevice device, const struct sim_gpu **ret_gpu) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     int gpu = device_gpu(device);
-    if (gpu < 0) return CUDA_ERROR_INVALID_DEVICE;
+    if (gpu < 0)
+        return CUDA_ERROR_INVALID_DEVICE;
     *ret_gpu = engine_gpu((unsigned)gpu);
     return CUDA_SUCCESS;
 }
@@ -74,16 +82,20 @@ static CUresult find(CUdevice device, const struct sim_gpu **ret_gpu) {
 CUresult cuDeviceGet(CUdevice *device, int ordinal) {
     const struct sim_gpu *gpu;
     CUresult result = find(ordinal, &gpu);
-    if (result) return result;
-    if (!device) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!device)
+        return CUDA_ERROR_INVALID_VALUE;
     *device = ordinal;
     return CUDA_SUCCESS;
 }
 
 CUresult cuDeviceGetCount(int *count) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!count) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!count)
+        return CUDA_ERROR_INVALID_VALUE;
     *count = (int)visible_count;
     return CUDA_SUCCESS;
 }
@@ -91,8 +103,10 @@ CUresult cuDeviceGetCount(int *count) {
 CUresult cuDeviceGetName(char *name, int length, CUdevice device) {
     const struct sim_gpu *gpu;
     CUresult result = find(device, &gpu);
-    if (result) return result;
-    if (!name || length <= 0) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!name || length <= 0)
+        return CUDA_ERROR_INVALID_VALUE;
     snprintf(name, (size_t)length, "%s", gpu->name);
     return CUDA_SUCCESS;
 }
@@ -100,8 +114,10 @@ CUresult cuDeviceGetName(char *name, int length, CUdevice device) {
 CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device) {
     const struct sim_gpu *gpu;
     CUresult result = find(device, &gpu);
-    if (result) return result;
-    if (!uuid) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!uuid)
+        return CUDA_ERROR_INVALID_VALUE;
     memcpy(uuid->bytes, gpu->uuid_bytes, sizeof uuid->bytes);
     return CUDA_SUCCESS;
 }
@@ -113,8 +129,10 @@ CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device) {
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
     const struct sim_gpu *gpu;
     CUresult result = find(device, &gpu);
-    if (result) return result;
-    if (!bytes) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!bytes)
+        return CUDA_ERROR_INVALID_VALUE;
     *bytes = gpu->memory_bytes;
     return CUDA_SUCCESS;
 }
@@ -122,23 +140,30 @@ CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
     const struct sim_gpu *gpu;
     CUresult result = find(device, &gpu);
-    if (result) return result;
-    if (!value) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!value)
+        return CUDA_ERROR_INVALID_VALUE;
     uint32_t capability = gpu->compute_major * 10 + gpu->compute_minor;
     switch (attribute) {
 #define ATTRIBUTE(name, number)                                                                                        \
-    case CU_DEVICE_ATTRIBUTE_##name: *value = (number); return CUDA_SUCCESS;
+    case CU_DEVICE_ATTRIBUTE_##name:                                                                                   \
+        *value = (number);                                                                                             \
+        return CUDA_SUCCESS;
 #include "device_attributes.def"
 #undef ATTRIBUTE
-    default: return CUDA_ERROR_INVALID_VALUE;
+    default:
+        return CUDA_ERROR_INVALID_VALUE;
     }
 }
 
 CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
     const struct sim_gpu *gpu;
     CUresult result = find(device, &gpu);
-    if (result) return result;
-    if (!major || !minor) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!major || !minor)
+        return CUDA_ERROR_INVALID_VALUE;
     *major = (int)gpu->compute_major;
     *minor = (int)gpu->compute_minor;
     return CUDA_SUCCESS;
@@ -147,8 +172,10 @@ CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
 CUresult cuDeviceGetProperties(CUdevprop *properties, CUdevice device) {
     const struct sim_gpu *gpu;
     CUresult result = find(device, &gpu);
-    if (result) return result;
-    if (!properties) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!properties)
+        return CUDA_ERROR_INVALID_VALUE;
     *properties = (CUdevprop){.maxThreadsPerBlock = 1024,
                               .maxThreadsDim = {1024, 1024, 64},
                               .maxGridSize = {INT32_MAX, 65535, 65535},
@@ -165,24 +192,30 @@ CUresult cuDeviceGetProperties(CUdevprop *properties, CUdevice device) {
 CUresult cuDeviceGetPCIBusId(char *text, int length, CUdevice device) {
     const struct sim_gpu *gpu;
     CUresult result = find(device, &gpu);
-    if (result) return result;
-    if (!text || length <= 0) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!text || length <= 0)
+        return CUDA_ERROR_INVALID_VALUE;
     snprintf(text, (size_t)length, "%04X:%02X:%02X.0", gpu->pci.domain, gpu->pci.bus, gpu->pci.device);
     return CUDA_SUCCESS;
 }
 
 CUresult cuDeviceGetByPCIBusId(CUdevice *device, const char *text) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     unsigned domain = 0, bus, slot, function = 0;
-    if (!device || !text) return CUDA_ERROR_INVALID_VALUE;
+    if (!device || !text)
+        return CUDA_ERROR_INVALID_VALUE;
     if (sscanf(text, "%x:%x:%x.%x", &domain, &bus, &slot, &function) < 3) {
         domain = 0;
-        if (sscanf(text, "%x:%x.%x", &bus, &slot, &function) < 2) return CUDA_ERROR_INVALID_VALUE;
+        if (sscanf(text, "%x:%x.%x", &bus, &slot, &function) < 2)
+            return CUDA_ERROR_INVALID_VALUE;
     }
     for (unsigned i = 0; i < visible_count; i++) {
         const struct sim_pci *pci = &engine_gpu(visible[i])->pci;
-        if (pci->domain != domain || pci->bus != bus || pci->device != slot) continue;
+        if (pci->domain != domain || pci->bus != bus || pci->device != slot)
+            continue;
         *device = (CUdevice)i;
         return CUDA_SUCCESS;
     }
@@ -192,9 +225,11 @@ CUresult cuDeviceGetByPCIBusId(CUdevice *device, const char *text) {
 CUresult cuDeviceGetTexture1DLinearMaxWidth(size_t *width, CUarray_format format, unsigned channels, CUdevice device) {
     const struct sim_gpu *gpu;
     CUresult result = find(device, &gpu);
-    if (result) return result;
+    if (result)
+        return result;
     (void)format;
-    if (!width || !channels) return CUDA_ERROR_INVALID_VALUE;
+    if (!width || !channels)
+        return CUDA_ERROR_INVALID_VALUE;
     *width = 268435456;
     return CUDA_SUCCESS;
 }
@@ -202,9 +237,11 @@ CUresult cuDeviceGetTexture1DLinearMaxWidth(size_t *width, CUarray_format format
 CUresult cuDeviceGetExecAffinitySupport(int *supported, CUexecAffinityType type, CUdevice device) {
     const struct sim_gpu *gpu;
     CUresult result = find(device, &gpu);
-    if (result) return result;
+    if (result)
+        return result;
     (void)type;
-    if (!supported) return CUDA_ERROR_INVALID_VALUE;
+    if (!supported)
+        return CUDA_ERROR_INVALID_VALUE;
     *supported = 0; /* only with MPS */
     return CUDA_SUCCESS;
 }

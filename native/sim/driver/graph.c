@@ -15,7 +15,8 @@ struct node *node_check(CUgraphNode handle) {
 
 struct graph *graph_new(void) {
     struct graph *graph = calloc(1, sizeof *graph);
-    if (!graph) return NULL;
+    if (!graph)
+        return NULL;
     graph->magic = MAGIC_GRAPH;
     graph->id = ++last_id;
     return graph;
@@ -29,7 +30,8 @@ void node_delete(struct node *node) {
 }
 
 void graph_delete(struct graph *graph) {
-    for (size_t i = 0; i < graph->node_count; i++) node_delete(graph->nodes[i]);
+    for (size_t i = 0; i < graph->node_count; i++)
+        node_delete(graph->nodes[i]);
     graph->magic = MAGIC_DEAD;
     free(graph->nodes);
     free(graph);
@@ -38,22 +40,26 @@ void graph_delete(struct graph *graph) {
 CUresult graph_add(struct graph *graph, struct node *const *dependencies, size_t count, struct work *work,
                    struct node **ret_node) {
     struct node **nodes = realloc(graph->nodes, (graph->node_count + 1) * sizeof *nodes);
-    if (!nodes) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!nodes)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     graph->nodes = nodes;
     struct node *node = calloc(1, sizeof *node);
-    if (!node) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!node)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     node->dependencies = calloc(count + 1, sizeof *node->dependencies);
     if (!node->dependencies) {
         free(node);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    if (count) memcpy(node->dependencies, dependencies, count * sizeof *dependencies);
+    if (count)
+        memcpy(node->dependencies, dependencies, count * sizeof *dependencies);
     node->dependency_count = count;
     node->magic = MAGIC_NODE;
     node->graph = graph;
     node->id = graph->next_node_id++;
     node->work = *work;
-    if (work->kind == WORK_COPY) node->work.copy.stage = node->work.copy.wait = false; /* memory is read when it runs */
+    if (work->kind == WORK_COPY)
+        node->work.copy.stage = node->work.copy.wait = false; /* memory is read when it runs */
     nodes[graph->node_count++] = node;
     *ret_node = node;
     return CUDA_SUCCESS;
@@ -61,14 +67,17 @@ CUresult graph_add(struct graph *graph, struct node *const *dependencies, size_t
 
 CUresult graph_clone(const struct graph *graph, struct graph **ret_clone) {
     struct graph *clone = graph_new();
-    if (!clone) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!clone)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = CUDA_SUCCESS;
     for (size_t i = 0; !result && i < graph->node_count; i++) {
         struct node *node = graph->nodes[i], *copy;
         struct work work;
         result = work_clone(&node->work, &work);
-        if (!result) result = graph_add(clone, node->dependencies, node->dependency_count, &work, &copy);
-        if (result) break;
+        if (!result)
+            result = graph_add(clone, node->dependencies, node->dependency_count, &work, &copy);
+        if (result)
+            break;
         copy->origin = node;
         copy->disabled = node->disabled;
         copy->id = node->id;
@@ -89,11 +98,14 @@ CUresult graph_clone(const struct graph *graph, struct graph **ret_clone) {
 enum { NOT_VISITED = 0, BEING_VISITED, VISITED };
 
 static bool visit(struct node *node, struct node **sorted, size_t *count) {
-    if (node->mark == VISITED) return true;
-    if (node->mark == BEING_VISITED) return false;
+    if (node->mark == VISITED)
+        return true;
+    if (node->mark == BEING_VISITED)
+        return false;
     node->mark = BEING_VISITED;
     for (size_t i = 0; i < node->dependency_count; i++)
-        if (!visit(node->dependencies[i], sorted, count)) return false;
+        if (!visit(node->dependencies[i], sorted, count))
+            return false;
     node->mark = VISITED;
     sorted[(*count)++] = node;
     return true;
@@ -101,11 +113,14 @@ static bool visit(struct node *node, struct node **sorted, size_t *count) {
 
 CUresult graph_sort(struct graph *graph) {
     struct node **sorted = calloc(graph->node_count + 1, sizeof *sorted);
-    if (!sorted) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!sorted)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     size_t count = 0;
     bool sound = true;
-    for (size_t i = 0; i < graph->node_count; i++) graph->nodes[i]->mark = NOT_VISITED;
-    for (size_t i = 0; sound && i < graph->node_count; i++) sound = visit(graph->nodes[i], sorted, &count);
+    for (size_t i = 0; i < graph->node_count; i++)
+        graph->nodes[i]->mark = NOT_VISITED;
+    for (size_t i = 0; sound && i < graph->node_count; i++)
+        sound = visit(graph->nodes[i], sorted, &count);
     if (!sound) {
         free(sorted);
         return CUDA_ERROR_INVALID_VALUE;
@@ -115,7 +130,8 @@ CUresult graph_sort(struct graph *graph) {
     for (size_t i = 0; i < count; i++) {
         struct work *work = &sorted[i]->work;
         CUresult result = work->kind == WORK_CHILD ? graph_sort(work->child) : CUDA_SUCCESS;
-        if (result) return result;
+        if (result)
+            return result;
     }
     return CUDA_SUCCESS;
 }
@@ -124,6 +140,7 @@ CUresult graph_sort(struct graph *graph) {
 CUresult graph_run(struct stream *stream, const struct graph *graph) {
     CUresult result = CUDA_SUCCESS;
     for (size_t i = 0; !result && i < graph->node_count; i++)
-        if (!graph->nodes[i]->disabled) result = work_run(stream, &graph->nodes[i]->work);
+        if (!graph->nodes[i]->disabled)
+            result = work_run(stream, &graph->nodes[i]->work);
     return result;
 }

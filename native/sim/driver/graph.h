@@ -11,10 +11,10 @@ struct node {
     struct work work;
     struct node **dependencies;
     size_t dependency_count;
-    unsigned id;          /* within its graph, never used twice */
-    struct node *clone;   /* while cloning: what it became */
-    struct node *origin;  /* in a clone or an exec: what it was made from */
-    unsigned mark;        /* while walking */
+    unsigned id;         /* within its graph, never used twice */
+    struct node *clone;  /* while cloning: what it became */
+    struct node *origin; /* in a clone or an exec: what it was made from */
+    unsigned mark;       /* while walking */
 };
 
 struct graph {
@@ -31,7 +31,7 @@ struct exec {
     uint32_t magic;
     unsigned id;
     unsigned long long flags;
-    struct graph *graph; /* a copy in an order that respects the dependencies */
+    struct graph *graph;       /* a copy in an order that respects the dependencies */
     struct engine_ticket last; /* of the last launch: launches of one exec follow each other */
     struct context *context;
 };

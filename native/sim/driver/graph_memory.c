@@ -8,8 +8,8 @@ struct graph_allocation {
     CUdeviceptr address;
     uint64_t bytes; /* whole blocks */
     unsigned gpu;
-    unsigned references;                /* nodes, of graphs and their copies */
-    bool in_use;                        /* launched, and not freed since */
+    unsigned references; /* nodes, of graphs and their copies */
+    bool in_use;         /* launched, and not freed since */
     struct engine_ticket freed_after;
     struct engine_physical *physical; /* NULL: nothing behind the address */
     struct graph_allocation *next;
@@ -23,21 +23,25 @@ static struct {
 
 static struct graph_allocation *find(CUdeviceptr address) {
     struct graph_allocation *allocation = allocations;
-    while (allocation && allocation->address != address) allocation = allocation->next;
+    while (allocation && allocation->address != address)
+        allocation = allocation->next;
     return allocation;
 }
 
 static void raise(uint64_t *now, uint64_t *high, uint64_t bytes) {
     *now += bytes;
-    if (*now > *high) *high = *now;
+    if (*now > *high)
+        *high = *now;
 }
 
 CUresult graph_memory_reserve(CUDA_MEM_ALLOC_NODE_PARAMS *parameters) {
     const CUmemLocation *location = &parameters->poolProps.location;
     int gpu = location->type == CU_MEM_LOCATION_TYPE_DEVICE ? device_gpu(location->id) : -1;
-    if (gpu < 0 || !parameters->bytesize) return CUDA_ERROR_INVALID_VALUE;
+    if (gpu < 0 || !parameters->bytesize)
+        return CUDA_ERROR_INVALID_VALUE;
     struct graph_allocation *allocation = calloc(1, sizeof *allocation);
-    if (!allocation) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!allocation)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     allocation->gpu = (unsigned)gpu;
     allocation->references = 1;
     allocation->bytes = (parameters->bytesize + ENGINE_BLOCK_BYTES - 1) / ENGINE_BLOCK_BYTES * ENGINE_BLOCK_BYTES;
@@ -45,14 +49,14 @@ CUresult graph_memory_reserve(CUDA_MEM_ALLOC_NODE_PARAMS *parameters) {
     CUresult result = from_errno(engine_address_reserve(allocation->bytes, 0, 0, &address));
     allocation->address = address;
     if (!result) {
-        struct allocation like = {.base = address,
-                                  .bytes = parameters->bytesize,
-                                  .kind = ALLOCATION_GRAPH,
-                                  .gpu = allocation->gpu};
+        struct allocation like = {
+            .base = address, .bytes = parameters->bytesize, .kind = ALLOCATION_GRAPH, .gpu = allocation->gpu};
         lock_driver();
-        if (!allocation_add(&like)) result = CUDA_ERROR_OUT_OF_MEMORY;
+        if (!allocation_add(&like))
+            result = CUDA_ERROR_OUT_OF_MEMORY;
         unlock_driver();
-        if (result) engine_address_free(address, allocation->bytes);
+        if (result)
+            engine_address_free(address, allocation->bytes);
     }
     if (result) {
         free(allocation);
@@ -67,7 +71,8 @@ CUresult graph_memory_reserve(CUDA_MEM_ALLOC_NODE_PARAMS *parameters) {
 }
 
 static void drop_physical(struct graph_allocation *allocation) {
-    if (!allocation->physical) return;
+    if (!allocation->physical)
+        return;
     engine_address_unmap(allocation->address, allocation->bytes);
     engine_physical_release(allocation->physical);
     allocation->physical = NULL;
@@ -76,16 +81,19 @@ static void drop_physical(struct graph_allocation *allocation) {
 
 /* Ends it when no node needs it and the program has freed it. */
 static void end_if_unused(struct graph_allocation *allocation) {
-    if (allocation->references || allocation->in_use) return;
+    if (allocation->references || allocation->in_use)
+        return;
     struct graph_allocation **link = &allocations;
-    while (*link != allocation) link = &(*link)->next;
+    while (*link != allocation)
+        link = &(*link)->next;
     *link = allocation->next;
     engine_ticket_wait(allocation->freed_after, false);
     drop_physical(allocation);
     engine_address_free(allocation->address, allocation->bytes);
     lock_driver();
     struct allocation *known = allocation_find(allocation->address);
-    if (known) allocation_remove(known);
+    if (known)
+        allocation_remove(known);
     unlock_driver();
     free(allocation);
 }
@@ -93,7 +101,8 @@ static void end_if_unused(struct graph_allocation *allocation) {
 void graph_memory_retain(CUdeviceptr address) {
     pthread_mutex_lock(&graph_memory_lock);
     struct graph_allocation *allocation = find(address);
-    if (allocation) allocation->references++;
+    if (allocation)
+        allocation->references++;
     pthread_mutex_unlock(&graph_memory_lock);
 }
 
@@ -150,8 +159,10 @@ CUresult graph_memory_take(CUdeviceptr address, bool again) {
 CUresult graph_memory_free(struct stream *stream, CUdeviceptr address) {
     struct engine_ticket ticket = {0};
     CUresult result = CUDA_SUCCESS;
-    if (stream) result = stream_submit(stream, &(struct engine_op){.kind = ENGINE_OP_MARK}, &ticket);
-    if (result) return result;
+    if (stream)
+        result = stream_submit(stream, &(struct engine_op){.kind = ENGINE_OP_MARK}, &ticket);
+    if (result)
+        return result;
     pthread_mutex_lock(&graph_memory_lock);
     struct graph_allocation *allocation = find(address);
     if (!allocation || !allocation->in_use) {
@@ -168,9 +179,11 @@ CUresult graph_memory_free(struct stream *stream, CUdeviceptr address) {
 
 CUresult cuDeviceGraphMemTrim(CUdevice device) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     int gpu = device_gpu(device);
-    if (gpu < 0) return CUDA_ERROR_INVALID_DEVICE;
+    if (gpu < 0)
+        return CUDA_ERROR_INVALID_DEVICE;
     pthread_mutex_lock(&graph_memory_lock);
     trim((unsigned)gpu);
     pthread_mutex_unlock(&graph_memory_lock);
@@ -179,17 +192,29 @@ CUresult cuDeviceGraphMemTrim(CUdevice device) {
 
 CUresult cuDeviceGetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attribute, void *value) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     int gpu = device_gpu(device);
-    if (gpu < 0) return CUDA_ERROR_INVALID_DEVICE;
-    if (!value) return CUDA_ERROR_INVALID_VALUE;
+    if (gpu < 0)
+        return CUDA_ERROR_INVALID_DEVICE;
+    if (!value)
+        return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&graph_memory_lock);
     switch (attribute) {
-    case CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT: *(cuuint64_t *)value = accounts[gpu].used; break;
-    case CU_GRAPH_MEM_ATTR_USED_MEM_HIGH: *(cuuint64_t *)value = accounts[gpu].used_high; break;
-    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT: *(cuuint64_t *)value = accounts[gpu].reserved; break;
-    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH: *(cuuint64_t *)value = accounts[gpu].reserved_high; break;
-    default: result = CUDA_ERROR_INVALID_VALUE;
+    case CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT:
+        *(cuuint64_t *)value = accounts[gpu].used;
+        break;
+    case CU_GRAPH_MEM_ATTR_USED_MEM_HIGH:
+        *(cuuint64_t *)value = accounts[gpu].used_high;
+        break;
+    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT:
+        *(cuuint64_t *)value = accounts[gpu].reserved;
+        break;
+    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH:
+        *(cuuint64_t *)value = accounts[gpu].reserved_high;
+        break;
+    default:
+        result = CUDA_ERROR_INVALID_VALUE;
     }
     pthread_mutex_unlock(&graph_memory_lock);
     return result;
@@ -197,10 +222,13 @@ CUresult cuDeviceGetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attr
 
 CUresult cuDeviceSetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attribute, void *value) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     int gpu = device_gpu(device);
-    if (gpu < 0) return CUDA_ERROR_INVALID_DEVICE;
-    if (!value || *(cuuint64_t *)value) return CUDA_ERROR_INVALID_VALUE; /* a high mark can only be reset */
+    if (gpu < 0)
+        return CUDA_ERROR_INVALID_DEVICE;
+    if (!value || *(cuuint64_t *)value)
+        return CUDA_ERROR_INVALID_VALUE; /* a high mark can only be reset */
     pthread_mutex_lock(&graph_memory_lock);
     if (attribute == CU_GRAPH_MEM_ATTR_USED_MEM_HIGH)
         accounts[gpu].used_high = accounts[gpu].used;

@@ -16,7 +16,8 @@ struct fatbin_wrapper {
 
 static bool looks_like_ptx(const char *text, size_t bytes) {
     size_t length = bytes ? bytes : strlen(text);
-    if (length > 4096) length = 4096;
+    if (length > 4096)
+        length = 4096;
     return memmem(text, length, ".version", 8) != NULL;
 }
 
@@ -24,7 +25,8 @@ enum image_status image_parse(const void *data, size_t bytes, uint32_t capabilit
     struct image image = {0};
     enum image_status status = IMAGE_MALFORMED;
     uint32_t magic = 0;
-    if (!bytes || bytes >= sizeof magic) memcpy(&magic, data, sizeof magic);
+    if (!bytes || bytes >= sizeof magic)
+        memcpy(&magic, data, sizeof magic);
 
     if (magic == FATBIN_WRAPPER_MAGIC) {
         const struct fatbin_wrapper *wrapper = data;
@@ -58,35 +60,41 @@ void image_free(struct image *image) {
 }
 
 static void *grow(void *array, uint32_t count, size_t element) {
-    if (count & (count - 1)) return array; /* capacities are powers of two */
+    if (count & (count - 1))
+        return array; /* capacities are powers of two */
     return realloc(array, (count ? (size_t)count * 2 : 1) * element);
 }
 
 struct image_function *image_add_function(struct image *image, const char *name, size_t length) {
     struct image_function *functions = grow(image->functions, image->function_count, sizeof *functions);
-    if (!functions) return NULL;
+    if (!functions)
+        return NULL;
     image->functions = functions;
     struct image_function *function = &functions[image->function_count];
     *function = (struct image_function){.name = strndup(name, length), .registers = 32};
-    if (!function->name) return NULL;
+    if (!function->name)
+        return NULL;
     image->function_count++;
     return function;
 }
 
 struct image_variable *image_add_variable(struct image *image, const char *name, size_t length, uint64_t bytes) {
     struct image_variable *variables = grow(image->variables, image->variable_count, sizeof *variables);
-    if (!variables) return NULL;
+    if (!variables)
+        return NULL;
     image->variables = variables;
     struct image_variable *variable = &variables[image->variable_count];
     *variable = (struct image_variable){.name = strndup(name, length), .bytes = bytes};
-    if (!variable->name) return NULL;
+    if (!variable->name)
+        return NULL;
     image->variable_count++;
     return variable;
 }
 
 bool image_add_parameter(struct image_function *function, uint32_t offset, uint32_t size) {
     struct image_parameter *parameters = grow(function->parameters, function->parameter_count, sizeof *parameters);
-    if (!parameters) return false;
+    if (!parameters)
+        return false;
     function->parameters = parameters;
     parameters[function->parameter_count++] = (struct image_parameter){offset, size};
     return true;
@@ -95,7 +103,8 @@ bool image_add_parameter(struct image_function *function, uint32_t offset, uint3
 struct image_function *image_find_function(const struct image *image, const char *name, size_t length) {
     for (uint32_t i = 0; i < image->function_count; i++) {
         struct image_function *function = &image->functions[i];
-        if (strlen(function->name) == length && !memcmp(function->name, name, length)) return function;
+        if (strlen(function->name) == length && !memcmp(function->name, name, length))
+            return function;
     }
     return NULL;
 }

@@ -31,13 +31,15 @@ static bool within(const struct elf *elf, uint64_t offset, uint64_t bytes) {
 
 size_t image_elf_bytes(const void *data) {
     const Elf64_Ehdr *header = data;
-    if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return 0;
+    if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0)
+        return 0;
     size_t end = header->e_shoff + (size_t)header->e_shnum * sizeof(Elf64_Shdr);
     size_t program_end = header->e_phoff + (size_t)header->e_phnum * sizeof(Elf64_Phdr);
     const Elf64_Shdr *sections = (const void *)((const unsigned char *)data + header->e_shoff);
     for (size_t i = 0; header->e_shoff && i < header->e_shnum; i++) {
         size_t last = sections[i].sh_offset + (sections[i].sh_type == SHT_NOBITS ? 0 : sections[i].sh_size);
-        if (last > end) end = last;
+        if (last > end)
+            end = last;
     }
     return end > program_end ? end : program_end;
 }
@@ -45,13 +47,17 @@ size_t image_elf_bytes(const void *data) {
 static bool open_elf(struct elf *elf, const void *data, size_t bytes) {
     *elf = (struct elf){.data = data, .bytes = bytes, .header = data};
     const Elf64_Ehdr *header = elf->header;
-    if (bytes < sizeof *header || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return false;
-    if (header->e_machine != EM_CUDA || header->e_shstrndx >= header->e_shnum) return false;
-    if (!within(elf, header->e_shoff, (uint64_t)header->e_shnum * sizeof(Elf64_Shdr))) return false;
+    if (bytes < sizeof *header || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0)
+        return false;
+    if (header->e_machine != EM_CUDA || header->e_shstrndx >= header->e_shnum)
+        return false;
+    if (!within(elf, header->e_shoff, (uint64_t)header->e_shnum * sizeof(Elf64_Shdr)))
+        return false;
     elf->sections = (const void *)(elf->data + header->e_shoff);
     for (size_t i = 0; i < header->e_shnum; i++) {
         const Elf64_Shdr *section = &elf->sections[i];
-        if (section->sh_type != SHT_NOBITS && !within(elf, section->sh_offset, section->sh_size)) return false;
+        if (section->sh_type != SHT_NOBITS && !within(elf, section->sh_offset, section->sh_size))
+            return false;
     }
     const Elf64_Shdr *names = &elf->sections[header->e_shstrndx];
     elf->names = (const char *)elf->data + names->sh_offset;
@@ -60,7 +66,8 @@ static bool open_elf(struct elf *elf, const void *data, size_t bytes) {
 }
 
 static const char *section_name(const struct elf *elf, size_t index) {
-    if (index >= elf->header->e_shnum || elf->sections[index].sh_name >= elf->names_bytes) return "";
+    if (index >= elf->header->e_shnum || elf->sections[index].sh_name >= elf->names_bytes)
+        return "";
     return elf->names + elf->sections[index].sh_name;
 }
 
@@ -81,8 +88,10 @@ static bool read_info(const struct elf *elf, const Elf64_Shdr *section, take_inf
     const unsigned char *at = elf->data + section->sh_offset, *end = at + section->sh_size;
     while (end - at >= 4) {
         size_t bytes = at[0] == INFO_FORMAT_SIZED ? (size_t)(at[2] | at[3] << 8) : 0;
-        if (bytes > (size_t)(end - at) - 4) return false;
-        if (bytes && !take(context, at[1], at + 4, bytes)) return false;
+        if (bytes > (size_t)(end - at) - 4)
+            return false;
+        if (bytes && !take(context, at[1], at + 4, bytes))
+            return false;
         at += 4 + bytes;
     }
     return true;
@@ -107,12 +116,15 @@ struct symbols {
 
 static bool take_module_info(void *context, enum info_attribute attribute, const unsigned char *value, size_t bytes) {
     const struct symbols *symbols = context;
-    if ((attribute != INFO_REGISTERS && attribute != INFO_FRAME_SIZE) || bytes < 8) return true;
+    if ((attribute != INFO_REGISTERS && attribute != INFO_FRAME_SIZE) || bytes < 8)
+        return true;
     uint32_t symbol = word_at(value, 0);
-    if (symbol >= symbols->count) return false;
+    if (symbol >= symbols->count)
+        return false;
     const char *name = symbols->names + symbols->table[symbol].st_name;
     struct image_function *function = image_find_function(symbols->image, name, strlen(name));
-    if (!function) return true;
+    if (!function)
+        return true;
     *(attribute == INFO_REGISTERS ? &function->registers : &function->local_bytes) = word_at(value, 1);
     return true;
 }
@@ -120,14 +132,16 @@ static bool take_module_info(void *context, enum info_attribute attribute, const
 static bool find_symbols(const struct elf *elf, struct symbols *symbols) {
     for (size_t i = 0; i < elf->header->e_shnum; i++) {
         const Elf64_Shdr *section = &elf->sections[i];
-        if (section->sh_type != SHT_SYMTAB || section->sh_link >= elf->header->e_shnum) continue;
+        if (section->sh_type != SHT_SYMTAB || section->sh_link >= elf->header->e_shnum)
+            continue;
         const Elf64_Shdr *names = &elf->sections[section->sh_link];
         symbols->table = (const void *)(elf->data + section->sh_offset);
         symbols->count = section->sh_size / sizeof(Elf64_Sym);
         symbols->names = (const char *)elf->data + names->sh_offset;
         symbols->names_bytes = names->sh_size;
         for (size_t s = 0; s < symbols->count; s++)
-            if (symbols->table[s].st_name >= names->sh_size) return false;
+            if (symbols->table[s].st_name >= names->sh_size)
+                return false;
         return names->sh_size && symbols->names[names->sh_size - 1] == '\0';
     }
     return false;
@@ -135,7 +149,8 @@ static bool find_symbols(const struct elf *elf, struct symbols *symbols) {
 
 static bool add_kernel(const struct elf *elf, struct image *image, const char *name, uint64_t code_bytes) {
     struct image_function *function = image_add_function(image, name, strlen(name));
-    if (!function) return false;
+    if (!function)
+        return false;
     function->ptx_version = target_of(elf->header);
     image->code_bytes += code_bytes;
     for (size_t i = 0; i < elf->header->e_shnum; i++) {
@@ -152,13 +167,17 @@ static bool add_kernel(const struct elf *elf, struct image *image, const char *n
 static bool add_variable(const struct elf *elf, struct image *image, const char *name, const Elf64_Sym *symbol) {
     const char *section = section_name(elf, symbol->st_shndx);
     bool zeros = !strcmp(section, ".nv.global");
-    if (!zeros && strcmp(section, ".nv.global.init") != 0 && strcmp(section, ".nv.constant3") != 0) return true;
+    if (!zeros && strcmp(section, ".nv.global.init") != 0 && strcmp(section, ".nv.constant3") != 0)
+        return true;
     struct image_variable *variable = image_add_variable(image, name, strlen(name), symbol->st_size);
-    if (!variable || zeros) return variable;
+    if (!variable || zeros)
+        return variable;
     uint64_t offset = elf->sections[symbol->st_shndx].sh_offset + symbol->st_value;
-    if (!within(elf, offset, symbol->st_size)) return false;
+    if (!within(elf, offset, symbol->st_size))
+        return false;
     variable->initial = malloc(symbol->st_size ? symbol->st_size : 1);
-    if (variable->initial) memcpy(variable->initial, elf->data + offset, symbol->st_size);
+    if (variable->initial)
+        memcpy(variable->initial, elf->data + offset, symbol->st_size);
     return variable->initial;
 }
 
@@ -170,11 +189,14 @@ static int by_offset(const void *a, const void *b) {
 enum image_status image_parse_elf(const void *data, size_t bytes, uint32_t capability, struct image *image) {
     struct elf elf;
     struct symbols symbols = {.image = image};
-    if (!open_elf(&elf, data, bytes)) return IMAGE_MALFORMED;
+    if (!open_elf(&elf, data, bytes))
+        return IMAGE_MALFORMED;
     uint32_t target = target_of(elf.header);
     /* A cubin runs on its own major architecture, from its own minor on. */
-    if (target / 10 != capability / 10 || target > capability) return IMAGE_WRONG_TARGET;
-    if (!find_symbols(&elf, &symbols)) return IMAGE_MALFORMED;
+    if (target / 10 != capability / 10 || target > capability)
+        return IMAGE_WRONG_TARGET;
+    if (!find_symbols(&elf, &symbols))
+        return IMAGE_MALFORMED;
     for (size_t i = 0; i < symbols.count; i++) {
         const Elf64_Sym *symbol = &symbols.table[i];
         const char *name = symbols.names + symbol->st_name;
@@ -183,7 +205,8 @@ enum image_status image_parse_elf(const void *data, size_t bytes, uint32_t capab
             ok = add_kernel(&elf, image, name, symbol->st_size);
         else if (ELF64_ST_TYPE(symbol->st_info) == STT_OBJECT && symbol->st_shndx < elf.header->e_shnum)
             ok = add_variable(&elf, image, name, symbol);
-        if (!ok) return IMAGE_MALFORMED;
+        if (!ok)
+            return IMAGE_MALFORMED;
     }
     for (size_t i = 0; i < elf.header->e_shnum; i++)
         if (!strcmp(section_name(&elf, i), ".nv.info") &&

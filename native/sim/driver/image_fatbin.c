@@ -30,10 +30,12 @@ struct fatbin_entry {
 
 /* An LZ4 length: four bits, continued by bytes as long as they are 255. */
 static bool lz4_length(const unsigned char **at, const unsigned char *end, size_t *length) {
-    if (*length != 15) return true;
+    if (*length != 15)
+        return true;
     unsigned char byte;
     do {
-        if (*at == end) return false;
+        if (*at == end)
+            return false;
         byte = *(*at)++;
         *length += byte;
     } while (byte == 255);
@@ -46,19 +48,26 @@ static bool lz4_unpack(const unsigned char *at, size_t bytes, unsigned char *out
     while (at < end) {
         size_t literals = *at >> 4, match = *at & 15;
         at++;
-        if (!lz4_length(&at, end, &literals)) return false;
-        if (literals > (size_t)(end - at) || literals > capacity - filled) return false;
+        if (!lz4_length(&at, end, &literals))
+            return false;
+        if (literals > (size_t)(end - at) || literals > capacity - filled)
+            return false;
         memcpy(out + filled, at, literals);
         at += literals;
         filled += literals;
-        if (at == end) break;
-        if (end - at < 2) return false;
+        if (at == end)
+            break;
+        if (end - at < 2)
+            return false;
         size_t distance = (size_t)(at[0] | at[1] << 8);
         at += 2;
-        if (!lz4_length(&at, end, &match)) return false;
+        if (!lz4_length(&at, end, &match))
+            return false;
         match += 4;
-        if (!distance || distance > filled || match > capacity - filled) return false;
-        for (; match; match--, filled++) out[filled] = out[filled - distance]; /* it may overlap itself */
+        if (!distance || distance > filled || match > capacity - filled)
+            return false;
+        for (; match; match--, filled++)
+            out[filled] = out[filled - distance]; /* it may overlap itself */
     }
     return filled == capacity;
 }
@@ -70,7 +79,8 @@ static enum image_status parse_entry(const struct fatbin_entry *entry, uint32_t 
     if (entry->flags & ENTRY_LZ4) {
         bytes = entry->unpacked_bytes;
         unpacked = malloc(bytes + 1);
-        if (!unpacked) return IMAGE_NO_MEMORY;
+        if (!unpacked)
+            return IMAGE_NO_MEMORY;
         unpacked[bytes] = '\0';
         if (!lz4_unpack(payload, entry->compressed_bytes, unpacked, bytes)) {
             free(unpacked);
@@ -87,13 +97,15 @@ static enum image_status parse_entry(const struct fatbin_entry *entry, uint32_t 
 }
 
 static bool runs(const struct fatbin_entry *entry, uint32_t capability) {
-    if (entry->flags & ENTRY_ZSTD || entry->architecture > capability) return false;
+    if (entry->flags & ENTRY_ZSTD || entry->architecture > capability)
+        return false;
     return entry->kind == ENTRY_PTX || (entry->kind == ENTRY_ELF && entry->architecture / 10 == capability / 10);
 }
 
 enum image_status image_parse_fatbin(const void *data, size_t bytes, uint32_t capability, struct image *image) {
     const struct fatbin_header *header = data;
-    if (bytes && (bytes < sizeof *header || header->bytes > bytes - header->header_bytes)) return IMAGE_MALFORMED;
+    if (bytes && (bytes < sizeof *header || header->bytes > bytes - header->header_bytes))
+        return IMAGE_MALFORMED;
     const unsigned char *at = (const unsigned char *)data + header->header_bytes, *end = at + header->bytes;
     const struct fatbin_entry *best = NULL;
     while ((size_t)(end - at) >= sizeof *best) {

@@ -11,7 +11,8 @@ static _Atomic bool forked; /* as with the real driver, a child of an initialise
 
 static void after_fork_in_child(void) {
     pthread_mutex_init(&driver_lock, NULL);
-    if (!atomic_load(&initialised)) return;
+    if (!atomic_load(&initialised))
+        return;
     atomic_store(&initialised, false);
     atomic_store(&forked, true);
     context_forget_child();
@@ -30,20 +31,29 @@ CUresult require_init(void) {
 
 CUresult from_errno(int error) {
     switch (-error) {
-    case 0: return CUDA_SUCCESS;
-    case ENOMEM: return CUDA_ERROR_OUT_OF_MEMORY;
-    case EINVAL: return CUDA_ERROR_INVALID_VALUE;
-    case ENOENT: return CUDA_ERROR_INVALID_VALUE;
-    case ENODEV: return CUDA_ERROR_NO_DEVICE;
-    case EPROTO: return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
-    default: return CUDA_ERROR_OPERATING_SYSTEM;
+    case 0:
+        return CUDA_SUCCESS;
+    case ENOMEM:
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    case EINVAL:
+        return CUDA_ERROR_INVALID_VALUE;
+    case ENOENT:
+        return CUDA_ERROR_INVALID_VALUE;
+    case ENODEV:
+        return CUDA_ERROR_NO_DEVICE;
+    case EPROTO:
+        return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
+    default:
+        return CUDA_ERROR_OPERATING_SYSTEM;
     }
 }
 
 static CUresult initialise(void) {
     int error = engine_attach();
-    if (error == -ENOENT) return CUDA_ERROR_NO_DEVICE;
-    if (error) return from_errno(error);
+    if (error == -ENOENT)
+        return CUDA_ERROR_NO_DEVICE;
+    if (error)
+        return from_errno(error);
     static bool fork_handled;
     if (!fork_handled && pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child))
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -52,28 +62,33 @@ static CUresult initialise(void) {
 }
 
 CUresult cuInit(unsigned int flags) {
-    if (flags) return CUDA_ERROR_INVALID_VALUE;
-    if (atomic_load(&forked)) return CUDA_ERROR_NOT_INITIALIZED;
+    if (flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (atomic_load(&forked))
+        return CUDA_ERROR_NOT_INITIALIZED;
     lock_driver();
     CUresult result = CUDA_SUCCESS;
     if (!atomic_load(&initialised)) {
         result = initialise();
         /* release: whoever sees it set also sees the list of devices */
-        if (!result) atomic_store_explicit(&initialised, true, memory_order_release);
+        if (!result)
+            atomic_store_explicit(&initialised, true, memory_order_release);
     }
     unlock_driver();
     return result;
 }
 
 CUresult cuDriverGetVersion(int *version) {
-    if (!version) return CUDA_ERROR_INVALID_VALUE;
+    if (!version)
+        return CUDA_ERROR_INVALID_VALUE;
     *version = CUDA_VERSION;
     return CUDA_SUCCESS;
 }
 
 /* NVIDIA's private tables are not imitated; see docs/simulated-driver.md. */
 CUresult cuGetExportTable(const void **table, const CUuuid *id) {
-    if (!table || !id) return CUDA_ERROR_INVALID_VALUE;
+    if (!table || !id)
+        return CUDA_ERROR_INVALID_VALUE;
     *table = NULL;
     return CUDA_ERROR_NOT_FOUND;
 }

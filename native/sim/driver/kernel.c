@@ -17,8 +17,8 @@
 #define REGISTERS_ALLOCATED_AT_ONCE 256u /* of a warp */
 
 void function_init(struct function *function, struct module *module, const struct image_function *image) {
-    *function = (struct function){
-        .magic = MAGIC_FUNCTION, .module = module, .image = image, .body = kernel_body_find(image)};
+    *function =
+        (struct function){.magic = MAGIC_FUNCTION, .module = module, .image = image, .body = kernel_body_find(image)};
     int *attributes = function->attributes;
     attributes[CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK] = (int)(image->max_threads ? image->max_threads : MAX_THREADS);
     attributes[CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES] = (int)image->shared_bytes;
@@ -32,9 +32,11 @@ void function_init(struct function *function, struct module *module, const struc
 }
 
 struct function *function_check(const void *handle) {
-    if (is_live(handle, MAGIC_FUNCTION)) return (struct function *)handle;
+    if (is_live(handle, MAGIC_FUNCTION))
+        return (struct function *)handle;
     struct function *function;
-    if (is_live(handle, MAGIC_KERNEL) && !library_function(handle, &function)) return function;
+    if (is_live(handle, MAGIC_KERNEL) && !library_function(handle, &function))
+        return function;
     return NULL;
 }
 
@@ -47,10 +49,12 @@ uint32_t kernel_blocks_per_sm(const struct sim_gpu *gpu, const struct function *
     uint32_t warps = (threads + 31) / 32;
     uint32_t blocks = least(gpu->blocks_per_sm, gpu->threads_per_sm / 32 / warps);
     uint64_t shared = function->image->shared_bytes + dynamic_shared_bytes;
-    if (shared) blocks = least(blocks, (uint32_t)(gpu->shared_bytes_per_sm / shared));
+    if (shared)
+        blocks = least(blocks, (uint32_t)(gpu->shared_bytes_per_sm / shared));
     uint32_t registers = function->image->registers * 32 + REGISTERS_ALLOCATED_AT_ONCE - 1;
     registers -= registers % REGISTERS_ALLOCATED_AT_ONCE;
-    if (registers) blocks = least(blocks, gpu->registers_per_sm / (registers * warps));
+    if (registers)
+        blocks = least(blocks, gpu->registers_per_sm / (registers * warps));
     return blocks;
 }
 
@@ -63,7 +67,8 @@ static void run_body(void *arg, const struct engine_times *times) {
     (void)times;
     struct body_call *call = arg;
     /* The real one ends the context the same way: every later call answers the error. */
-    if (!call->body->run(call->arguments)) atomic_store(&call->context->error, CUDA_ERROR_ILLEGAL_ADDRESS);
+    if (!call->body->run(call->arguments))
+        atomic_store(&call->context->error, CUDA_ERROR_ILLEGAL_ADDRESS);
     free(call);
 }
 
@@ -89,7 +94,8 @@ CUresult kernel_run(struct stream *stream, const struct work_kernel *kernel) {
     struct body_call *call = NULL;
     if (body && body->run) {
         call = malloc(sizeof *call + kernel->argument_bytes);
-        if (!call) return CUDA_ERROR_OUT_OF_MEMORY;
+        if (!call)
+            return CUDA_ERROR_OUT_OF_MEMORY;
         *call = (struct body_call){.body = body, .context = stream->context};
         memcpy(call->arguments, kernel->arguments, kernel->argument_bytes);
         op.effect = run_body;
@@ -108,16 +114,20 @@ static CUresult check_shape(const struct function *function, const struct work_k
     const uint32_t *grid = kernel->grid, *block = kernel->block;
     const struct sim_gpu *gpu = engine_gpu(function->module->context->gpu);
     for (int i = 0; i < 3; i++)
-        if (!grid[i] || !block[i]) return CUDA_ERROR_INVALID_VALUE;
-    if (grid[0] > INT32_MAX || grid[1] > 65535 || grid[2] > 65535) return CUDA_ERROR_INVALID_VALUE;
-    if (block[0] > MAX_THREADS || block[1] > MAX_THREADS || block[2] > 64) return CUDA_ERROR_INVALID_VALUE;
+        if (!grid[i] || !block[i])
+            return CUDA_ERROR_INVALID_VALUE;
+    if (grid[0] > INT32_MAX || grid[1] > 65535 || grid[2] > 65535)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (block[0] > MAX_THREADS || block[1] > MAX_THREADS || block[2] > 64)
+        return CUDA_ERROR_INVALID_VALUE;
     uint32_t threads = block[0] * block[1] * block[2];
     if (threads > (uint32_t)function->attributes[CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK])
         return CUDA_ERROR_INVALID_VALUE;
     if (kernel->shared_bytes > (uint32_t)function->attributes[CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES])
         return CUDA_ERROR_INVALID_VALUE;
     uint32_t per_sm = kernel_blocks_per_sm(gpu, function, threads, kernel->shared_bytes);
-    if (!per_sm) return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    if (!per_sm)
+        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
     if (kernel->cooperative && (uint64_t)grid[0] * grid[1] * grid[2] > (uint64_t)per_sm * gpu->sm_count)
         return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
     return CUDA_SUCCESS;
@@ -135,39 +145,49 @@ static CUresult take_extra(void **extra, unsigned char *arguments, uint32_t byte
         else
             return CUDA_ERROR_INVALID_VALUE;
     }
-    if ((!buffer || !size) && bytes) return CUDA_ERROR_INVALID_VALUE;
-    if (buffer) memcpy(arguments, buffer, size < bytes ? size : bytes);
+    if ((!buffer || !size) && bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (buffer)
+        memcpy(arguments, buffer, size < bytes ? size : bytes);
     return CUDA_SUCCESS;
 }
 
-CUresult kernel_fill(struct work_kernel *ret_kernel, CUfunction handle, const uint32_t grid[3],
-                     const uint32_t block[3], uint32_t shared_bytes, void **parameters, void **extra) {
+CUresult kernel_fill(struct work_kernel *ret_kernel, CUfunction handle, const uint32_t grid[3], const uint32_t block[3],
+                     uint32_t shared_bytes, void **parameters, void **extra) {
     struct function *function = function_check(handle);
-    if (!function) return CUDA_ERROR_INVALID_HANDLE;
-    if (parameters && extra) return CUDA_ERROR_INVALID_VALUE;
+    if (!function)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (parameters && extra)
+        return CUDA_ERROR_INVALID_VALUE;
     const struct image_function *image = function->image;
     uint32_t count = image->parameter_count, bytes = 0;
-    if (count) bytes = image->parameters[count - 1].offset + image->parameters[count - 1].size;
-    if (bytes && !parameters && !extra) return CUDA_ERROR_INVALID_VALUE;
+    if (count)
+        bytes = image->parameters[count - 1].offset + image->parameters[count - 1].size;
+    if (bytes && !parameters && !extra)
+        return CUDA_ERROR_INVALID_VALUE;
     struct work_kernel kernel = {.function = function,
                                  .grid = {grid[0], grid[1], grid[2]},
                                  .block = {block[0], block[1], block[2]},
                                  .shared_bytes = shared_bytes,
                                  .argument_bytes = bytes};
     CUresult result = check_shape(function, &kernel);
-    if (result) return result;
+    if (result)
+        return result;
     kernel.arguments = calloc(1, bytes + 16);
     kernel.parameters = calloc(count + 1, sizeof *kernel.parameters);
-    if (!kernel.arguments || !kernel.parameters) result = CUDA_ERROR_OUT_OF_MEMORY;
+    if (!kernel.arguments || !kernel.parameters)
+        result = CUDA_ERROR_OUT_OF_MEMORY;
     for (uint32_t i = 0; !result && i < count; i++) {
         kernel.parameters[i] = kernel.arguments + image->parameters[i].offset;
-        if (!parameters) continue;
+        if (!parameters)
+            continue;
         if (!parameters[i])
             result = CUDA_ERROR_INVALID_VALUE;
         else
             memcpy(kernel.parameters[i], parameters[i], image->parameters[i].size);
     }
-    if (!result && extra) result = take_extra(extra, kernel.arguments, bytes);
+    if (!result && extra)
+        result = take_extra(extra, kernel.arguments, bytes);
     if (result) {
         free(kernel.arguments);
         free(kernel.parameters);

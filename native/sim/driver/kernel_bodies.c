@@ -25,8 +25,10 @@ static uint64_t memory_cost(const struct sim_gpu *gpu, uint64_t bytes) {
 
 static bool is_there(uint64_t address, uint64_t bytes) {
     struct engine_range range;
-    if (!bytes) return true;
-    if (engine_memory_find(address, &range) || range.kind == ENGINE_RANGE_RESERVED) return false;
+    if (!bytes)
+        return true;
+    if (engine_memory_find(address, &range) || range.kind == ENGINE_RANGE_RESERVED)
+        return false;
     /* Pools cut one engine allocation into many, and a buffer may span mappings: its last byte must be there too. */
     return !engine_memory_find(address + bytes - 1, &range) && range.kind != ENGINE_RANGE_RESERVED;
 }
@@ -42,9 +44,11 @@ static uint64_t fill_cost(const struct sim_gpu *gpu, const void *arguments) {
 }
 static bool fill(const void *arguments) {
     const struct fill *fill = arguments;
-    if (!is_there(fill->target, fill->count * 4)) return false;
+    if (!is_there(fill->target, fill->count * 4))
+        return false;
     uint32_t *target = (uint32_t *)fill->target;
-    for (uint64_t i = 0; i < fill->count; i++) target[i] = fill->value;
+    for (uint64_t i = 0; i < fill->count; i++)
+        target[i] = fill->value;
     return true;
 }
 
@@ -58,10 +62,12 @@ static uint64_t add_cost(const struct sim_gpu *gpu, const void *arguments) {
 static bool add(const void *arguments) {
     const struct add *add = arguments;
     uint64_t bytes = add->count * 4;
-    if (!is_there(add->a, bytes) || !is_there(add->b, bytes) || !is_there(add->sum, bytes)) return false;
+    if (!is_there(add->a, bytes) || !is_there(add->b, bytes) || !is_there(add->sum, bytes))
+        return false;
     const float *a = (const float *)add->a, *b = (const float *)add->b;
     float *sum = (float *)add->sum;
-    for (uint64_t i = 0; i < add->count; i++) sum[i] = a[i] + b[i];
+    for (uint64_t i = 0; i < add->count; i++)
+        sum[i] = a[i] + b[i];
     return true;
 }
 
@@ -77,6 +83,7 @@ const struct kernel_body *kernel_body_find(const struct image_function *image) {
     for (uint32_t i = 0; i < image->parameter_count; i++)
         bytes = image->parameters[i].offset + image->parameters[i].size;
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++)
-        if (!strcmp(bodies[i].name, image->name) && bytes >= bodies[i].argument_bytes) return &bodies[i];
+        if (!strcmp(bodies[i].name, image->name) && bytes >= bodies[i].argument_bytes)
+            return &bodies[i];
     return NULL;
 }

@@ -8,8 +8,10 @@
 static CUresult enqueue(CUstream stream, struct work *work) {
     struct stream *found;
     CUresult result = stream_find(stream, &found);
-    if (!result && found->context != work->kernel.function->module->context) result = CUDA_ERROR_INVALID_HANDLE;
-    if (!result) return work_enqueue(stream, work);
+    if (!result && found->context != work->kernel.function->module->context)
+        result = CUDA_ERROR_INVALID_HANDLE;
+    if (!result)
+        return work_enqueue(stream, work);
     work_free(work);
     return result;
 }
@@ -18,10 +20,12 @@ static CUresult launch(CUfunction function, const uint32_t grid[3], const uint32
                        CUstream stream, void **parameters, void **extra, bool cooperative) {
     struct context *context;
     CUresult result = current_context(&context);
-    if (result) return result;
+    if (result)
+        return result;
     struct work work = {.kind = WORK_KERNEL};
     result = kernel_fill(&work.kernel, function, grid, block, shared_bytes, parameters, extra);
-    if (result) return result;
+    if (result)
+        return result;
     work.kernel.cooperative = cooperative;
     return enqueue(stream, &work);
 }
@@ -43,13 +47,16 @@ CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned gridX, unsigned
 CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **parameters, void **extra) {
     struct context *context;
     CUresult result = current_context(&context);
-    if (result) return result;
-    if (!config || (config->numAttrs && !config->attrs)) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!config || (config->numAttrs && !config->attrs))
+        return CUDA_ERROR_INVALID_VALUE;
     struct work work = {.kind = WORK_KERNEL};
     result = kernel_fill(&work.kernel, function, (uint32_t[3]){config->gridDimX, config->gridDimY, config->gridDimZ},
-                         (uint32_t[3]){config->blockDimX, config->blockDimY, config->blockDimZ},
-                         config->sharedMemBytes, parameters, extra);
-    if (result) return result;
+                         (uint32_t[3]){config->blockDimX, config->blockDimY, config->blockDimZ}, config->sharedMemBytes,
+                         parameters, extra);
+    if (result)
+        return result;
     for (unsigned i = 0; i < config->numAttrs; i++) {
         const CUlaunchAttribute *attribute = &config->attrs[i];
         if (attribute->id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
@@ -64,15 +71,18 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, voi
 
 CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned count, unsigned flags) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!launches || !count || flags > 3) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!launches || !count || flags > 3)
+        return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; !result && i < count; i++) {
         const CUDA_LAUNCH_PARAMS *one = &launches[i];
         struct work work = {.kind = WORK_KERNEL};
         result = kernel_fill(&work.kernel, one->function, (uint32_t[3]){one->gridDimX, one->gridDimY, one->gridDimZ},
                              (uint32_t[3]){one->blockDimX, one->blockDimY, one->blockDimZ}, one->sharedMemBytes,
                              one->kernelParams, NULL);
-        if (result) break;
+        if (result)
+            break;
         work.kernel.cooperative = true;
         result = enqueue(one->hStream, &work);
     }
@@ -83,7 +93,8 @@ CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsi
 
 static CUresult old_function(CUfunction handle, struct function **ret_function) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     *ret_function = function_check(handle);
     return *ret_function ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
@@ -91,8 +102,10 @@ static CUresult old_function(CUfunction handle, struct function **ret_function) 
 CUresult cuFuncSetBlockShape(CUfunction handle, int x, int y, int z) {
     struct function *function;
     CUresult result = old_function(handle, &function);
-    if (result) return result;
-    if (x <= 0 || y <= 0 || z <= 0) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (x <= 0 || y <= 0 || z <= 0)
+        return CUDA_ERROR_INVALID_VALUE;
     function->old.block[0] = (uint32_t)x;
     function->old.block[1] = (uint32_t)y;
     function->old.block[2] = (uint32_t)z;
@@ -102,15 +115,18 @@ CUresult cuFuncSetBlockShape(CUfunction handle, int x, int y, int z) {
 CUresult cuFuncSetSharedSize(CUfunction handle, unsigned bytes) {
     struct function *function;
     CUresult result = old_function(handle, &function);
-    if (!result) function->old.shared_bytes = bytes;
+    if (!result)
+        function->old.shared_bytes = bytes;
     return result;
 }
 
 CUresult cuParamSetSize(CUfunction handle, unsigned bytes) {
     struct function *function;
     CUresult result = old_function(handle, &function);
-    if (result) return result;
-    if (bytes > sizeof function->old.arguments) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (bytes > sizeof function->old.arguments)
+        return CUDA_ERROR_INVALID_VALUE;
     function->old.argument_bytes = bytes;
     return CUDA_SUCCESS;
 }
@@ -118,8 +134,10 @@ CUresult cuParamSetSize(CUfunction handle, unsigned bytes) {
 CUresult cuParamSetv(CUfunction handle, int offset, void *data, unsigned bytes) {
     struct function *function;
     CUresult result = old_function(handle, &function);
-    if (result) return result;
-    if (!data || offset < 0 || (size_t)offset + bytes > sizeof function->old.arguments) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!data || offset < 0 || (size_t)offset + bytes > sizeof function->old.arguments)
+        return CUDA_ERROR_INVALID_VALUE;
     memcpy(function->old.arguments + offset, data, bytes);
     return CUDA_SUCCESS;
 }
@@ -133,8 +151,10 @@ CUresult cuParamSetf(CUfunction handle, int offset, float value) {
 CUresult cuLaunchGridAsync(CUfunction handle, int width, int height, CUstream stream) {
     struct function *function;
     CUresult result = old_function(handle, &function);
-    if (result) return result;
-    if (width <= 0 || height <= 0) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (width <= 0 || height <= 0)
+        return CUDA_ERROR_INVALID_VALUE;
     size_t bytes = function->old.argument_bytes;
     void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, function->old.arguments, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes,
                      CU_LAUNCH_PARAM_END};

@@ -30,7 +30,8 @@ static struct kernel *check_kernel(const void *handle) {
 static size_t image_bytes(const void *data) {
     uint32_t words[6];
     memcpy(words, data, 4);
-    if (words[0] == 0x466243b1u) return 24;
+    if (words[0] == 0x466243b1u)
+        return 24;
     if (words[0] == 0xba55ed50u) {
         memcpy(words, data, 16);
         uint64_t rest;
@@ -44,14 +45,17 @@ static size_t image_bytes(const void *data) {
 static CUresult load(struct library *library, struct context *context, struct module **ret_module) {
     lock_driver();
     struct module *module = context->modules;
-    while (module && module->library != library) module = module->next;
+    while (module && module->library != library)
+        module = module->next;
     unlock_driver();
     CUresult result = CUDA_SUCCESS;
     if (!module) {
         result = module_load(context, library->data, library->bytes, &module);
-        if (!result) module->library = library;
+        if (!result)
+            module->library = library;
     }
-    if (!result) *ret_module = module;
+    if (!result)
+        *ret_module = module;
     return result;
 }
 
@@ -59,10 +63,13 @@ CUresult library_function(const void *handle, struct function **ret_function) {
     struct kernel *kernel = check_kernel(handle);
     struct context *context;
     struct module *module;
-    if (!kernel) return CUDA_ERROR_INVALID_HANDLE;
+    if (!kernel)
+        return CUDA_ERROR_INVALID_HANDLE;
     CUresult result = current_context(&context);
-    if (!result) result = load(kernel->library, context, &module);
-    if (!result) *ret_function = module_function(module, kernel->name);
+    if (!result)
+        result = load(kernel->library, context, &module);
+    if (!result)
+        *ret_function = module_function(module, kernel->name);
     return result;
 }
 
@@ -72,7 +79,8 @@ static void end(struct library *library) {
         for (bool again = true; again;) {
             again = false;
             for (struct module *module = context->modules; module && !again; module = module->next) {
-                if (module->library != library) continue;
+                if (module->library != library)
+                    continue;
                 unlock_driver();
                 engine_gpu_wait(context->gpu, false);
                 module_unload(module);
@@ -94,7 +102,8 @@ static void end(struct library *library) {
 static CUresult make(const void *data, size_t bytes, struct library **ret_library) {
     const struct sim_gpu *gpu = engine_gpu((unsigned)device_gpu(0));
     struct library *library = calloc(1, sizeof *library);
-    if (!library) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!library)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     library->magic = MAGIC_LIBRARY;
     library->bytes = bytes;
     library->data = malloc(bytes + 1);
@@ -123,11 +132,14 @@ CUresult cuLibraryLoadData(CUlibrary *handle, const void *data, CUjit_option *op
                            CUlibraryOption *library_options, void **library_values, unsigned library_count) {
     (void)options, (void)values, (void)count, (void)library_options, (void)library_values, (void)library_count;
     CUresult result = require_init();
-    if (result) return result;
-    if (!handle || !data) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!handle || !data)
+        return CUDA_ERROR_INVALID_VALUE;
     struct library *library;
     result = make(data, image_bytes(data), &library);
-    if (!result) *handle = (CUlibrary)library;
+    if (!result)
+        *handle = (CUlibrary)library;
     return result;
 }
 
@@ -135,12 +147,15 @@ CUresult cuLibraryLoadFromFile(CUlibrary *handle, const char *path, CUjit_option
                                unsigned count, CUlibraryOption *library_options, void **library_values,
                                unsigned library_count) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!handle || !path) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!handle || !path)
+        return CUDA_ERROR_INVALID_VALUE;
     void *data;
     size_t bytes;
     result = read_file(path, &data, &bytes);
-    if (result) return result;
+    if (result)
+        return result;
     result = cuLibraryLoadData(handle, data, options, values, count, library_options, library_values, library_count);
     free(data);
     return result;
@@ -148,41 +163,53 @@ CUresult cuLibraryLoadFromFile(CUlibrary *handle, const char *path, CUjit_option
 
 CUresult cuLibraryUnload(CUlibrary handle) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct library *library = check(handle);
-    if (!library) return CUDA_ERROR_INVALID_HANDLE;
+    if (!library)
+        return CUDA_ERROR_INVALID_HANDLE;
     end(library);
     return CUDA_SUCCESS;
 }
 
 CUresult cuLibraryGetKernel(CUkernel *kernel, CUlibrary handle, const char *name) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct library *library = check(handle);
-    if (!library) return CUDA_ERROR_INVALID_HANDLE;
-    if (!kernel || !name) return CUDA_ERROR_INVALID_VALUE;
+    if (!library)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!kernel || !name)
+        return CUDA_ERROR_INVALID_VALUE;
     struct image_function *found = image_find_function(&library->image, name, strlen(name));
-    if (!found) return CUDA_ERROR_NOT_FOUND;
+    if (!found)
+        return CUDA_ERROR_NOT_FOUND;
     *kernel = (CUkernel)&library->kernels[found - library->image.functions];
     return CUDA_SUCCESS;
 }
 
 CUresult cuLibraryGetKernelCount(unsigned *count, CUlibrary handle) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct library *library = check(handle);
-    if (!library) return CUDA_ERROR_INVALID_HANDLE;
-    if (!count) return CUDA_ERROR_INVALID_VALUE;
+    if (!library)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!count)
+        return CUDA_ERROR_INVALID_VALUE;
     *count = library->image.function_count;
     return CUDA_SUCCESS;
 }
 
 CUresult cuLibraryEnumerateKernels(CUkernel *kernels, unsigned count, CUlibrary handle) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct library *library = check(handle);
-    if (!library) return CUDA_ERROR_INVALID_HANDLE;
-    if (!kernels && count) return CUDA_ERROR_INVALID_VALUE;
+    if (!library)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!kernels && count)
+        return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; i < count && i < library->image.function_count; i++)
         kernels[i] = (CUkernel)&library->kernels[i];
     return CUDA_SUCCESS;
@@ -191,19 +218,24 @@ CUresult cuLibraryEnumerateKernels(CUkernel *kernels, unsigned count, CUlibrary 
 CUresult cuLibraryGetModule(CUmodule *ret_module, CUlibrary handle) {
     struct context *context;
     CUresult result = current_context(&context);
-    if (result) return result;
+    if (result)
+        return result;
     struct library *library = check(handle);
-    if (!library) return CUDA_ERROR_INVALID_HANDLE;
-    if (!ret_module) return CUDA_ERROR_INVALID_VALUE;
+    if (!library)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!ret_module)
+        return CUDA_ERROR_INVALID_VALUE;
     struct module *module;
     result = load(library, context, &module);
-    if (!result) *ret_module = (CUmodule)module;
+    if (!result)
+        *ret_module = (CUmodule)module;
     return result;
 }
 
 CUresult cuLibraryGetGlobal(CUdeviceptr *address, size_t *bytes, CUlibrary handle, const char *name) {
     CUmodule module;
-    if (!name) return CUDA_ERROR_INVALID_VALUE;
+    if (!name)
+        return CUDA_ERROR_INVALID_VALUE;
     CUresult result = cuLibraryGetModule(&module, handle);
     return result ? result : module_variable((struct module *)module, name, address, bytes);
 }
@@ -213,30 +245,39 @@ CUresult cuLibraryGetManaged(CUdeviceptr *address, size_t *bytes, CUlibrary hand
 
 CUresult cuKernelGetFunction(CUfunction *ret_function, CUkernel handle) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!ret_function) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!ret_function)
+        return CUDA_ERROR_INVALID_VALUE;
     struct function *function;
     result = library_function(handle, &function);
-    if (!result) *ret_function = (CUfunction)function;
+    if (!result)
+        *ret_function = (CUfunction)function;
     return result;
 }
 
 CUresult cuKernelGetLibrary(CUlibrary *library, CUkernel handle) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct kernel *kernel = check_kernel(handle);
-    if (!kernel) return CUDA_ERROR_INVALID_HANDLE;
-    if (!library) return CUDA_ERROR_INVALID_VALUE;
+    if (!kernel)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!library)
+        return CUDA_ERROR_INVALID_VALUE;
     *library = (CUlibrary)kernel->library;
     return CUDA_SUCCESS;
 }
 
 CUresult cuKernelGetName(const char **name, CUkernel handle) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct kernel *kernel = check_kernel(handle);
-    if (!kernel) return CUDA_ERROR_INVALID_HANDLE;
-    if (!name) return CUDA_ERROR_INVALID_VALUE;
+    if (!kernel)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!name)
+        return CUDA_ERROR_INVALID_VALUE;
     *name = kernel->name;
     return CUDA_SUCCESS;
 }

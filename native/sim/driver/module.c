@@ -17,7 +17,8 @@ static int take_code(struct context *context, uint64_t bytes) {
     lock_driver();
     uint64_t more = blocks(context->code_bytes + bytes) - blocks(context->code_bytes);
     int error = more ? engine_memory_reserve(context->gpu, more) : 0;
-    if (!error) context->code_bytes += bytes;
+    if (!error)
+        context->code_bytes += bytes;
     unlock_driver();
     return error;
 }
@@ -25,7 +26,8 @@ static int take_code(struct context *context, uint64_t bytes) {
 static void give_code_back(struct context *context, uint64_t bytes) {
     uint64_t less = blocks(context->code_bytes) - blocks(context->code_bytes - bytes);
     context->code_bytes -= bytes;
-    if (less) engine_memory_release(context->gpu, less);
+    if (less)
+        engine_memory_release(context->gpu, less);
 }
 
 static uint64_t variable_bytes(const struct image *image, uint32_t count) {
@@ -37,7 +39,8 @@ static uint64_t variable_bytes(const struct image *image, uint32_t count) {
 
 static int make_variables(struct module *module) {
     uint64_t bytes = variable_bytes(&module->image, module->image.variable_count);
-    if (!bytes) return 0;
+    if (!bytes)
+        return 0;
     int error = engine_memory_alloc(module->context->gpu, bytes, &module->variables);
     for (uint32_t i = 0; !error && i < module->image.variable_count; i++) {
         const struct image_variable *variable = &module->image.variables[i];
@@ -49,7 +52,8 @@ static int make_variables(struct module *module) {
 
 static CUresult make_functions(struct module *module) {
     module->functions = calloc(module->image.function_count + 1, sizeof *module->functions);
-    if (!module->functions) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!module->functions)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     for (uint32_t i = 0; i < module->image.function_count; i++)
         function_init(&module->functions[i], module, &module->image.functions[i]);
     return CUDA_SUCCESS;
@@ -57,18 +61,23 @@ static CUresult make_functions(struct module *module) {
 
 static CUresult from_image_status(enum image_status status, const void *data) {
     switch (status) {
-    case IMAGE_OK: return CUDA_SUCCESS;
-    case IMAGE_NO_MEMORY: return CUDA_ERROR_OUT_OF_MEMORY;
-    case IMAGE_WRONG_TARGET: return CUDA_ERROR_NO_BINARY_FOR_GPU;
-    default: return *(const unsigned char *)data < 0x80 && *(const char *)data != 0x7f ? CUDA_ERROR_INVALID_PTX
-                                                                                      : CUDA_ERROR_INVALID_IMAGE;
+    case IMAGE_OK:
+        return CUDA_SUCCESS;
+    case IMAGE_NO_MEMORY:
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    case IMAGE_WRONG_TARGET:
+        return CUDA_ERROR_NO_BINARY_FOR_GPU;
+    default:
+        return *(const unsigned char *)data < 0x80 && *(const char *)data != 0x7f ? CUDA_ERROR_INVALID_PTX
+                                                                                  : CUDA_ERROR_INVALID_IMAGE;
     }
 }
 
 CUresult module_load(struct context *context, const void *data, size_t bytes, struct module **ret_module) {
     const struct sim_gpu *gpu = engine_gpu(context->gpu);
     struct module *module = calloc(1, sizeof *module);
-    if (!module) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!module)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     enum image_status status = image_parse(data, bytes, gpu->compute_major * 10 + gpu->compute_minor, &module->image);
     if (status) {
         free(module);
@@ -83,7 +92,8 @@ CUresult module_load(struct context *context, const void *data, size_t bytes, st
         return from_errno(error);
     }
     CUresult result = from_errno(make_variables(module));
-    if (!result) result = make_functions(module);
+    if (!result)
+        result = make_functions(module);
     lock_driver();
     module->next = context->modules;
     context->modules = module;
@@ -97,10 +107,12 @@ CUresult module_load(struct context *context, const void *data, size_t bytes, st
 
 static void end(struct module *module) {
     struct module **link = &module->context->modules;
-    while (*link != module) link = &(*link)->next;
+    while (*link != module)
+        link = &(*link)->next;
     *link = module->next;
     give_code_back(module->context, module->image.code_bytes);
-    if (module->variables) engine_memory_free(module->variables);
+    if (module->variables)
+        engine_memory_free(module->variables);
     for (uint32_t i = 0; module->functions && i < module->image.function_count; i++)
         module->functions[i].magic = MAGIC_DEAD;
     module->magic = MAGIC_DEAD;
@@ -116,7 +128,8 @@ void module_unload(struct module *module) {
 }
 
 void modules_unload(struct context *context) {
-    while (context->modules) end(context->modules);
+    while (context->modules)
+        end(context->modules);
 }
 
 struct function *module_function(struct module *module, const char *name) {
@@ -127,9 +140,12 @@ struct function *module_function(struct module *module, const char *name) {
 CUresult module_variable(struct module *module, const char *name, CUdeviceptr *address, size_t *bytes) {
     for (uint32_t i = 0; i < module->image.variable_count; i++) {
         const struct image_variable *variable = &module->image.variables[i];
-        if (strcmp(variable->name, name) != 0) continue;
-        if (address) *address = module->variables + variable_bytes(&module->image, i);
-        if (bytes) *bytes = variable->bytes;
+        if (strcmp(variable->name, name) != 0)
+            continue;
+        if (address)
+            *address = module->variables + variable_bytes(&module->image, i);
+        if (bytes)
+            *bytes = variable->bytes;
         return CUDA_SUCCESS;
     }
     return CUDA_ERROR_NOT_FOUND;
@@ -137,19 +153,22 @@ CUresult module_variable(struct module *module, const char *name, CUdeviceptr *a
 
 CUresult read_file(const char *path, void **ret_data, size_t *ret_bytes) {
     FILE *file = fopen(path, "rbe");
-    if (!file) return CUDA_ERROR_FILE_NOT_FOUND;
+    if (!file)
+        return CUDA_ERROR_FILE_NOT_FOUND;
     char *data = NULL;
     size_t bytes = 0, capacity = 0;
     for (size_t got = 1; got; bytes += got) {
         if (capacity - bytes < 65536) {
             char *more = realloc(data, capacity = capacity * 2 + 131072);
-            if (!more) break;
+            if (!more)
+                break;
             data = more;
         }
         got = fread(data + bytes, 1, capacity - bytes - 1, file);
     }
     fclose(file);
-    if (!data) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!data)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     data[bytes] = '\0';
     *ret_data = data;
     *ret_bytes = bytes;
@@ -158,14 +177,18 @@ CUresult read_file(const char *path, void **ret_data, size_t *ret_bytes) {
 
 CUresult cuModuleLoadDataEx(CUmodule *handle, const void *data, unsigned count, CUjit_option *options, void **values) {
     CUresult result = capture_forbids();
-    if (result) return result;
+    if (result)
+        return result;
     struct context *context;
     result = current_context(&context);
-    if (result) return result;
-    if (!handle || !data || (count && (!options || !values))) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!handle || !data || (count && (!options || !values)))
+        return CUDA_ERROR_INVALID_VALUE;
     struct module *module;
     result = module_load(context, data, 0, &module);
-    if (!result) *handle = (CUmodule)module;
+    if (!result)
+        *handle = (CUmodule)module;
     return result;
 }
 CUresult cuModuleLoadData(CUmodule *handle, const void *data) {
@@ -177,12 +200,15 @@ CUresult cuModuleLoadFatBinary(CUmodule *handle, const void *data) {
 
 CUresult cuModuleLoad(CUmodule *handle, const char *path) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!handle || !path) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!handle || !path)
+        return CUDA_ERROR_INVALID_VALUE;
     void *data;
     size_t bytes;
     result = read_file(path, &data, &bytes);
-    if (result) return result;
+    if (result)
+        return result;
     result = cuModuleLoadData(handle, data);
     free(data);
     return result;
@@ -190,7 +216,8 @@ CUresult cuModuleLoad(CUmodule *handle, const char *path) {
 
 static CUresult check(CUmodule handle, struct module **ret_module) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     *ret_module = (struct module *)handle;
     return is_live(handle, MAGIC_MODULE) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
@@ -198,9 +225,12 @@ static CUresult check(CUmodule handle, struct module **ret_module) {
 CUresult cuModuleUnload(CUmodule handle) {
     struct module *module;
     CUresult result = check(handle, &module);
-    if (!result) result = capture_forbids();
-    if (result) return result;
-    if (module->library) return CUDA_ERROR_NOT_PERMITTED;
+    if (!result)
+        result = capture_forbids();
+    if (result)
+        return result;
+    if (module->library)
+        return CUDA_ERROR_NOT_PERMITTED;
     engine_gpu_wait(module->context->gpu, false);
     module_unload(module);
     return CUDA_SUCCESS;
@@ -209,10 +239,13 @@ CUresult cuModuleUnload(CUmodule handle) {
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule handle, const char *name) {
     struct module *module;
     CUresult result = check(handle, &module);
-    if (result) return result;
-    if (!function || !name) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!function || !name)
+        return CUDA_ERROR_INVALID_VALUE;
     struct function *found = module_function(module, name);
-    if (!found) return CUDA_ERROR_NOT_FOUND;
+    if (!found)
+        return CUDA_ERROR_NOT_FOUND;
     *function = (CUfunction)found;
     return CUDA_SUCCESS;
 }
@@ -220,8 +253,10 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule handle, const char *
 CUresult cuModuleGetFunctionCount(unsigned *count, CUmodule handle) {
     struct module *module;
     CUresult result = check(handle, &module);
-    if (result) return result;
-    if (!count) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!count)
+        return CUDA_ERROR_INVALID_VALUE;
     *count = module->image.function_count;
     return CUDA_SUCCESS;
 }
@@ -229,8 +264,10 @@ CUresult cuModuleGetFunctionCount(unsigned *count, CUmodule handle) {
 CUresult cuModuleEnumerateFunctions(CUfunction *functions, unsigned count, CUmodule handle) {
     struct module *module;
     CUresult result = check(handle, &module);
-    if (result) return result;
-    if (!functions && count) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!functions && count)
+        return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; i < count && i < module->image.function_count; i++)
         functions[i] = (CUfunction)&module->functions[i];
     return CUDA_SUCCESS;
@@ -239,15 +276,19 @@ CUresult cuModuleEnumerateFunctions(CUfunction *functions, unsigned count, CUmod
 CUresult cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodule handle, const char *name) {
     struct module *module;
     CUresult result = check(handle, &module);
-    if (result) return result;
-    if (!name || (!address && !bytes)) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!name || (!address && !bytes))
+        return CUDA_ERROR_INVALID_VALUE;
     return module_variable(module, name, address, bytes);
 }
 
 CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!mode) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!mode)
+        return CUDA_ERROR_INVALID_VALUE;
     *mode = CU_MODULE_EAGER_LOADING;
     return CUDA_SUCCESS;
 }

@@ -23,12 +23,10 @@ struct pool *pool_check(CUmemoryPool handle) {
 
 struct pool *pool_new(unsigned gpu, const CUmemPoolProps *properties) {
     struct pool *pool = calloc(1, sizeof *pool);
-    if (!pool) return NULL;
-    *pool = (struct pool){.magic = MAGIC_POOL,
-                          .gpu = gpu,
-                          .properties = *properties,
-                          .reuse = {1, 1, 1},
-                          .next = pools};
+    if (!pool)
+        return NULL;
+    *pool =
+        (struct pool){.magic = MAGIC_POOL, .gpu = gpu, .properties = *properties, .reuse = {1, 1, 1}, .next = pools};
     pools = pool;
     return pool;
 }
@@ -39,31 +37,36 @@ struct pool *pool_default(CUdevice device) {
         CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
                                      .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device}};
         default_pools[device] = pool_new((unsigned)device_gpu(device), &properties);
-        if (default_pools[device]) default_pools[device]->is_default = true;
+        if (default_pools[device])
+            default_pools[device]->is_default = true;
     }
     return default_pools[device];
 }
 
 struct pool **pool_current(CUdevice device) {
-    if (!current_pools[device]) current_pools[device] = pool_default(device);
+    if (!current_pools[device])
+        current_pools[device] = pool_default(device);
     return &current_pools[device];
 }
 
 void pool_destroy(struct pool *pool) {
     for (unsigned device = 0; device < device_count(); device++)
-        if (current_pools[device] == pool) current_pools[device] = NULL;
+        if (current_pools[device] == pool)
+            current_pools[device] = NULL;
     pool->dying = true;
     pool->release_threshold = 0;
     pool_trim(pool, 0);
 }
 
 void pools_trim_after_sync(void) {
-    if (!atomic_load_explicit(&something_was_freed, memory_order_relaxed)) return;
+    if (!atomic_load_explicit(&something_was_freed, memory_order_relaxed))
+        return;
     pthread_mutex_lock(&pool_lock);
     atomic_store(&something_was_freed, false);
     for (struct pool *pool = pools, *next; pool; pool = next) {
         next = pool->next;
-        if (pool_trim(pool, pool->release_threshold)) atomic_store(&something_was_freed, true);
+        if (pool_trim(pool, pool->release_threshold))
+            atomic_store(&something_was_freed, true);
     }
     pthread_mutex_unlock(&pool_lock);
 }
@@ -72,19 +75,23 @@ void pools_trim_after_sync(void) {
 static void trim_all(unsigned gpu) {
     for (struct pool *pool = pools, *next; pool; pool = next) {
         next = pool->next;
-        if (pool->gpu == gpu) pool_trim(pool, 0);
+        if (pool->gpu == gpu)
+            pool_trim(pool, 0);
     }
 }
 
 static struct piece *take_piece(struct pool *pool, uint64_t bytes, const struct stream *stream) {
     struct piece *piece = piece_take(pool, bytes, stream->id);
-    if (piece || !pool_grow(pool, bytes)) return piece ? piece : piece_take(pool, bytes, stream->id);
+    if (piece || !pool_grow(pool, bytes))
+        return piece ? piece : piece_take(pool, bytes, stream->id);
     /* The card is full: what was freed and is not over yet is the last reserve. */
     trim_all(pool->gpu);
-    if (!pool_grow(pool, bytes)) return piece_take(pool, bytes, stream->id);
+    if (!pool_grow(pool, bytes))
+        return piece_take(pool, bytes, stream->id);
     engine_gpu_wait(pool->gpu, false);
     trim_all(pool->gpu);
-    if (!pool_grow(pool, bytes)) return piece_take(pool, bytes, stream->id);
+    if (!pool_grow(pool, bytes))
+        return piece_take(pool, bytes, stream->id);
     return piece_take(pool, bytes, stream->id);
 }
 
@@ -96,10 +103,12 @@ static CUresult take(CUdeviceptr *ret_address, size_t bytes, struct pool *pool, 
         struct allocation like = {
             .base = piece->base, .bytes = bytes, .kind = ALLOCATION_POOL, .gpu = pool->gpu, .owner = piece};
         lock_driver();
-        if (!allocation_add(&like)) result = CUDA_ERROR_OUT_OF_MEMORY;
+        if (!allocation_add(&like))
+            result = CUDA_ERROR_OUT_OF_MEMORY;
         unlock_driver();
         *ret_address = piece->base;
-        if (result) piece_give(piece, (struct engine_ticket){0}, 0);
+        if (result)
+            piece_give(piece, (struct engine_ticket){0}, 0);
     }
     pthread_mutex_unlock(&pool_lock);
     return result;
@@ -108,24 +117,30 @@ static CUresult take(CUdeviceptr *ret_address, size_t bytes, struct pool *pool, 
 static CUresult allocate(CUdeviceptr *ret_address, size_t bytes, struct pool *pool, CUstream handle) {
     struct stream *stream;
     CUresult result = stream_find(handle, &stream);
-    if (result) return result;
-    if (!ret_address || !bytes) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!ret_address || !bytes)
+        return CUDA_ERROR_INVALID_VALUE;
     result = capture_forbids_legacy(stream);
-    if (result) return result;
+    if (result)
+        return result;
     if (!pool) {
         pthread_mutex_lock(&pool_lock);
         pool = *pool_current(stream->context->device);
         pthread_mutex_unlock(&pool_lock);
-        if (!pool) return CUDA_ERROR_OUT_OF_MEMORY;
+        if (!pool)
+            return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    if (!capture_of(stream)) return take(ret_address, bytes, pool, stream);
-    struct work work = {.kind = WORK_ALLOC,
-                        .alloc.parameters = {.poolProps = pool->properties, .bytesize = bytes}};
+    if (!capture_of(stream))
+        return take(ret_address, bytes, pool, stream);
+    struct work work = {.kind = WORK_ALLOC, .alloc.parameters = {.poolProps = pool->properties, .bytesize = bytes}};
     result = graph_memory_reserve(&work.alloc.parameters);
-    if (result) return result;
+    if (result)
+        return result;
     CUdeviceptr address = work.alloc.parameters.dptr;
     result = capture_add(stream, &work, NULL);
-    if (!result) *ret_address = address;
+    if (!result)
+        *ret_address = address;
     return result;
 }
 
@@ -135,7 +150,8 @@ CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stream) {
 
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr *address, size_t bytes, CUmemoryPool handle, CUstream stream) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct pool *pool = pool_check(handle);
     return pool ? allocate(address, bytes, pool, stream) : CUDA_ERROR_INVALID_VALUE;
 }
@@ -150,7 +166,8 @@ static CUresult give(CUdeviceptr address, struct engine_ticket ticket, unsigned 
         allocation_remove(allocation);
     }
     unlock_driver();
-    if (piece) piece_give(piece, ticket, stream_id);
+    if (piece)
+        piece_give(piece, ticket, stream_id);
     pthread_mutex_unlock(&pool_lock);
     atomic_store(&something_was_freed, true);
     return piece ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
@@ -165,20 +182,25 @@ CUresult pool_free_now(CUdeviceptr address) {
 CUresult cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
     struct stream *stream;
     CUresult result = stream_find(handle, &stream);
-    if (result) return result;
-    if (!address) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!address)
+        return CUDA_ERROR_INVALID_VALUE;
     result = capture_forbids_legacy(stream);
-    if (result) return result;
+    if (result)
+        return result;
     lock_driver();
     struct allocation *allocation = allocation_find(address);
     enum allocation_kind kind = allocation && allocation->base == address ? allocation->kind : 0;
     unlock_driver();
-    if (!kind || kind == ALLOCATION_IPC) return CUDA_ERROR_INVALID_VALUE;
+    if (!kind || kind == ALLOCATION_IPC)
+        return CUDA_ERROR_INVALID_VALUE;
     if (capture_of(stream)) {
         struct work work = {.kind = WORK_FREE, .free = address};
         return capture_add(stream, &work, NULL);
     }
-    if (kind == ALLOCATION_GRAPH) return graph_memory_free(stream, address);
+    if (kind == ALLOCATION_GRAPH)
+        return graph_memory_free(stream, address);
     if (kind != ALLOCATION_POOL) { /* of cuMemAlloc: legal, and as synchronous as its own free */
         result = stream_synchronize(stream);
         return result ? result : cuMemFree_v2(address);

@@ -12,7 +12,8 @@ static void link_free(struct piece *piece) {
     piece->free = true;
     piece->previous_free = NULL;
     piece->next_free = pool->free_pieces;
-    if (piece->next_free) piece->next_free->previous_free = piece;
+    if (piece->next_free)
+        piece->next_free->previous_free = piece;
     pool->free_pieces = piece;
 }
 
@@ -22,7 +23,8 @@ static void unlink_free(struct piece *piece) {
         piece->previous_free->next_free = piece->next_free;
     else
         piece->chunk->pool->free_pieces = piece->next_free;
-    if (piece->next_free) piece->next_free->previous_free = piece->previous_free;
+    if (piece->next_free)
+        piece->next_free->previous_free = piece->previous_free;
 }
 
 int pool_grow(struct pool *pool, uint64_t bytes) {
@@ -45,27 +47,33 @@ int pool_grow(struct pool *pool, uint64_t bytes) {
     *piece = (struct piece){.chunk = chunk, .base = chunk->base, .bytes = size};
     link_free(piece);
     pool->reserved += size;
-    if (pool->reserved > pool->reserved_high) pool->reserved_high = pool->reserved;
+    if (pool->reserved > pool->reserved_high)
+        pool->reserved_high = pool->reserved;
     return 0;
 }
 
 static bool is_over(struct piece *piece) {
-    if (!piece->freed_after.sequence) return true;
-    if (engine_ticket_query(piece->freed_after) != 1) return false;
+    if (!piece->freed_after.sequence)
+        return true;
+    if (engine_ticket_query(piece->freed_after) != 1)
+        return false;
     piece->freed_after = (struct engine_ticket){0};
     return true;
 }
 
 /* Splits what `piece` has beyond `bytes` off as a free piece of its own; when memory is short, it keeps it. */
 static void split(struct piece *piece, uint64_t bytes) {
-    if (piece->bytes == bytes) return;
+    if (piece->bytes == bytes)
+        return;
     struct piece *rest = malloc(sizeof *rest);
-    if (!rest) return;
+    if (!rest)
+        return;
     *rest = *piece;
     rest->base += bytes;
     rest->bytes -= bytes;
     rest->lower = piece;
-    if (rest->higher) rest->higher->lower = rest;
+    if (rest->higher)
+        rest->higher->lower = rest;
     piece->higher = rest;
     piece->bytes = bytes;
     link_free(rest);
@@ -74,11 +82,13 @@ static void split(struct piece *piece, uint64_t bytes) {
 struct piece *piece_take(struct pool *pool, uint64_t bytes, unsigned long long stream_id) {
     bytes = round_up(bytes, ENGINE_ALIGNMENT);
     for (struct piece *piece = pool->free_pieces; piece; piece = piece->next_free) {
-        if (piece->bytes < bytes || (piece->freed_by != stream_id && !is_over(piece))) continue;
+        if (piece->bytes < bytes || (piece->freed_by != stream_id && !is_over(piece)))
+            continue;
         unlink_free(piece);
         split(piece, bytes);
         pool->used += piece->bytes;
-        if (pool->used > pool->used_high) pool->used_high = pool->used;
+        if (pool->used > pool->used_high)
+            pool->used_high = pool->used;
         return piece;
     }
     return NULL;
@@ -87,15 +97,19 @@ struct piece *piece_take(struct pool *pool, uint64_t bytes, unsigned long long s
 /* Joins a free piece with its higher neighbour if nothing stands against it. */
 static bool join(struct piece *piece) {
     struct piece *higher = piece->higher;
-    if (!higher || !piece->free || !higher->free) return false;
+    if (!higher || !piece->free || !higher->free)
+        return false;
     bool same = piece->freed_by == higher->freed_by;
-    if (!same && (!is_over(piece) || !is_over(higher))) return false;
+    if (!same && (!is_over(piece) || !is_over(higher)))
+        return false;
     unlink_free(higher);
     /* Of one stream: the later free stands for both. */
-    if (higher->freed_after.sequence > piece->freed_after.sequence) piece->freed_after = higher->freed_after;
+    if (higher->freed_after.sequence > piece->freed_after.sequence)
+        piece->freed_after = higher->freed_after;
     piece->bytes += higher->bytes;
     piece->higher = higher->higher;
-    if (piece->higher) piece->higher->lower = piece;
+    if (piece->higher)
+        piece->higher->lower = piece;
     free(higher);
     return true;
 }
@@ -106,7 +120,8 @@ void piece_give(struct piece *piece, struct engine_ticket after, unsigned long l
     piece->freed_by = stream_id;
     link_free(piece);
     join(piece);
-    if (piece->lower) join(piece->lower);
+    if (piece->lower)
+        join(piece->lower);
 }
 
 static void release(struct chunk *chunk) {
@@ -133,7 +148,8 @@ bool pool_trim(struct pool *pool, uint64_t keep) {
     for (struct chunk **link = &pool->chunks; *link && pool->reserved > keep;) {
         struct chunk *chunk = *link;
         for (struct piece *piece = chunk->pieces; piece;)
-            if (!join(piece)) piece = piece->higher;
+            if (!join(piece))
+                piece = piece->higher;
         if (!chunk->pieces->free || chunk->pieces->higher || !is_over(chunk->pieces)) {
             for (struct piece *piece = chunk->pieces; piece && !more; piece = piece->higher)
                 more = piece->free && !is_over(piece);
@@ -143,6 +159,7 @@ bool pool_trim(struct pool *pool, uint64_t keep) {
         *link = chunk->next;
         release(chunk);
     }
-    if (pool->dying && !pool->chunks) end(pool);
+    if (pool->dying && !pool->chunks)
+        end(pool);
     return more;
 }

@@ -14,7 +14,8 @@ static const struct driver_symbol *first_of(const char *base) {
         else
             high = middle;
     }
-    if (low == driver_symbol_count || strcmp(driver_symbols[low].base, base) != 0) return NULL;
+    if (low == driver_symbol_count || strcmp(driver_symbols[low].base, base) != 0)
+        return NULL;
     return &driver_symbols[low];
 }
 
@@ -24,7 +25,8 @@ static const struct driver_symbol *choose(const char *base, int version, bool pe
     const struct driver_symbol *symbol = first_of(base);
     *ret_known = symbol != NULL;
     for (; symbol && symbol < end && !strcmp(symbol->base, base); symbol++) {
-        if (symbol->version > version) continue;
+        if (symbol->version > version)
+            continue;
         if (symbol->variant == VARIANT_NONE)
             plain = symbol;
         else
@@ -35,8 +37,10 @@ static const struct driver_symbol *choose(const char *base, int version, bool pe
 
 static CUresult find(const char *name, void **address, int version, cuuint64_t flags,
                      CUdriverProcAddressQueryResult *status) {
-    if (!name || !address || version > CUDA_VERSION) return CUDA_ERROR_INVALID_VALUE;
-    if (flags > CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) return CUDA_ERROR_INVALID_VALUE;
+    if (!name || !address || version > CUDA_VERSION)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (flags > CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
+        return CUDA_ERROR_INVALID_VALUE;
     bool known;
     const struct driver_symbol *symbol =
         choose(name, version, flags == CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, &known);
@@ -58,6 +62,7 @@ CUresult cuGetProcAddress_v2(const char *name, void **address, int version, cuui
                              CUdriverProcAddressQueryResult *ret_status) {
     CUdriverProcAddressQueryResult status;
     CUresult result = find(name, address, version, flags, &status);
-    if (!result && ret_status) *ret_status = status;
+    if (!result && ret_status)
+        *ret_status = status;
     return result;
 }

@@ -12,9 +12,11 @@ static void set_rows(void *arg, const struct engine_times *times) {
         if (set->element == 1) {
             memset(at, (int)set->value, set->width);
         } else if (set->element == 2) {
-            for (size_t i = 0; i < set->width; i++) ((uint16_t *)at)[i] = (uint16_t)set->value;
+            for (size_t i = 0; i < set->width; i++)
+                ((uint16_t *)at)[i] = (uint16_t)set->value;
         } else {
-            for (size_t i = 0; i < set->width; i++) ((uint32_t *)at)[i] = set->value;
+            for (size_t i = 0; i < set->width; i++)
+                ((uint32_t *)at)[i] = set->value;
         }
     }
     free(set);
@@ -27,33 +29,40 @@ CUresult set_fill(struct work_set *ret_set, const CUDA_MEMSET_NODE_PARAMS *asked
                            .height = asked->height,
                            .element = asked->elementSize,
                            .value = asked->value};
-    if (set.element != 1 && set.element != 2 && set.element != 4) return CUDA_ERROR_INVALID_VALUE;
+    if (set.element != 1 && set.element != 2 && set.element != 4)
+        return CUDA_ERROR_INVALID_VALUE;
     size_t row = set.width * set.element;
-    if (set.height <= 1) set.pitch = row;
-    if (set.pitch < row || asked->dst % set.element || set.pitch % set.element) return CUDA_ERROR_INVALID_VALUE;
+    if (set.height <= 1)
+        set.pitch = row;
+    if (set.pitch < row || asked->dst % set.element || set.pitch % set.element)
+        return CUDA_ERROR_INVALID_VALUE;
     if (row && set.height) {
         size_t bytes = set.pitch * (set.height - 1) + row;
         lock_driver();
         struct host_range *host = host_range_find(asked->dst);
         bool pinned = host && asked->dst + bytes <= host->base + host->bytes;
         unlock_driver();
-        if (!pinned && !device_range(asked->dst, bytes, &set.gpu)) return CUDA_ERROR_INVALID_VALUE;
+        if (!pinned && !device_range(asked->dst, bytes, &set.gpu))
+            return CUDA_ERROR_INVALID_VALUE;
     }
     *ret_set = set;
     return CUDA_SUCCESS;
 }
 
 CUresult set_run(struct stream *stream, const struct work_set *set) {
-    if (!set->width || !set->height) return CUDA_SUCCESS;
+    if (!set->width || !set->height)
+        return CUDA_SUCCESS;
     struct work_set *copy = malloc(sizeof *copy);
-    if (!copy) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!copy)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     *copy = *set;
     struct engine_op op = {.kind = ENGINE_OP_DEVICE_COPY,
                            .bytes = set->width * set->element * set->height,
                            .effect = set_rows,
                            .arg = copy};
     CUresult result = stream_submit(stream, &op, NULL);
-    if (result) free(copy);
+    if (result)
+        free(copy);
     return result;
 }
 
@@ -61,18 +70,20 @@ static CUresult set(CUdeviceptr target, size_t pitch, unsigned value, unsigned e
                     CUstream stream) {
     struct context *context;
     CUresult result = current_context(&context);
-    if (result) return result;
+    if (result)
+        return result;
     CUDA_MEMSET_NODE_PARAMS asked = {target, pitch, value, element, width, height};
     struct work work = {.kind = WORK_SET};
     result = set_fill(&work.set, &asked);
     return result ? result : work_enqueue(stream, &work);
 }
 
-static CUresult set_now(CUdeviceptr target, size_t pitch, unsigned value, unsigned element, size_t width,
-                        size_t height, CUstream handle) {
+static CUresult set_now(CUdeviceptr target, size_t pitch, unsigned value, unsigned element, size_t width, size_t height,
+                        CUstream handle) {
     struct stream *stream;
     CUresult result = stream_find(handle, &stream);
-    if (!result) result = capture_forbids_stream(stream);
+    if (!result)
+        result = capture_forbids_stream(stream);
     return result ? result : set(target, pitch, value, element, width, height, handle);
 }
 

@@ -7,7 +7,7 @@
 #ifndef GPUSLICE_SIM_DRIVER_H
 #define GPUSLICE_SIM_DRIVER_H
 
-#define __CUDA_API_VERSION_INTERNAL 1   /* declares the old ABIs and both default streams */
+#define __CUDA_API_VERSION_INTERNAL 1        /* declares the old ABIs and both default streams */
 #define __CUDA_API_PUSH_VISIBILITY_DEFAULT 1 /* whatever cuda.h declares and we define is exported */
 #include <cuda.h>
 #include <pthread.h>
@@ -40,7 +40,8 @@ enum magic {
 };
 static inline bool is_live(const void *handle, enum magic magic) {
     uint32_t word = 0;
-    if ((uintptr_t)handle >= 4096) word = *(const volatile uint32_t *)handle;
+    if ((uintptr_t)handle >= 4096)
+        word = *(const volatile uint32_t *)handle;
     return word == (uint32_t)magic;
 }
 
@@ -97,7 +98,8 @@ CUresult context_wait(struct context *context);
 void context_forget_child(void); /* after fork: nothing of the parent's is usable */
 extern struct context *contexts; /* live ones */
 
-/* --- allocation.c: what lies at a device address; all under driver_lock ---------------------------------------------- */
+/* --- allocation.c: what lies at a device address; all under driver_lock ----------------------------------------------
+ */
 
 enum allocation_kind { ALLOCATION_LINEAR = 1, ALLOCATION_MANAGED, ALLOCATION_POOL, ALLOCATION_IPC, ALLOCATION_GRAPH };
 
@@ -137,8 +139,8 @@ struct stream {
     CUstreamAttrValue attributes[8];
     struct engine_ticket after_legacy;  /* the last legacy operation this stream already waits for */
     struct engine_ticket before_legacy; /* the last operation of this stream the legacy stream already waits for */
-    struct capture *capture; /* NULL: not capturing; guarded by driver_lock, like the next two */
-    struct node **tips;      /* what the next captured node depends on */
+    struct capture *capture;            /* NULL: not capturing; guarded by driver_lock, like the next two */
+    struct node **tips;                 /* what the next captured node depends on */
     size_t tip_count;
     struct stream *next;
 };
@@ -272,7 +274,8 @@ bool device_range(uint64_t address, uint64_t bytes, unsigned *ret_gpu);
 CUresult set_fill(struct work_set *ret_set, const CUDA_MEMSET_NODE_PARAMS *asked);
 CUresult set_run(struct stream *stream, const struct work_set *set);
 
-/* --- host memory the driver knows (memory_host.c) ------------------------------------------------------------------ */
+/* --- host memory the driver knows (memory_host.c) ------------------------------------------------------------------
+ */
 
 struct host_range {
     uintptr_t base;
@@ -286,18 +289,21 @@ struct host_range {
 struct host_range *host_range_find(uintptr_t address);
 bool host_is_pinned(const void *address);
 
-/* --- events (event.c) ---------------------------------------------------------------------------------------------- */
+/* --- events (event.c) ----------------------------------------------------------------------------------------------
+ */
 
 CUresult event_record(struct stream *stream, struct event *event);
 CUresult event_wait(struct stream *stream, struct event *event);
 struct event *event_check(CUevent handle);
 
-/* --- pools (pool.c) -------------------------------------------------------------------------------------------------- */
+/* --- pools (pool.c) --------------------------------------------------------------------------------------------------
+ */
 
 /* Allocations of pools whose work is over give back what the release threshold does not keep. */
 void pools_trim_after_sync(void);
 
-/* --- capture (capture.c) ---------------------------------------------------------------------------------------------- */
+/* --- capture (capture.c)
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Calls that may not be made while a capture is on: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, and the capture is
  * invalid, when this thread's capture mode says so. Called at the head of every such call. */

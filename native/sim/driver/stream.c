@@ -22,7 +22,8 @@ static pthread_once_t thread_exit_once = PTHREAD_ONCE_INIT;
 
 CUresult stream_create(struct context *context, unsigned flags, int priority, struct stream **ret_stream) {
     struct stream *stream = calloc(1, sizeof *stream);
-    if (!stream) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!stream)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     *stream = (struct stream){.magic = MAGIC_STREAM, .context = context, .flags = flags, .priority = priority};
     CUresult result = from_errno(engine_stream_create(context->gpu, &stream->engine));
     if (result) {
@@ -56,7 +57,8 @@ void stream_delete(struct stream *stream) {
 static void end_thread(void *list) {
     for (struct thread_stream *entry = list, *next; entry; entry = next) {
         next = entry->next;
-        if (is_live(entry->context, MAGIC_CONTEXT)) stream_delete(entry->stream);
+        if (is_live(entry->context, MAGIC_CONTEXT))
+            stream_delete(entry->stream);
         free(entry);
     }
 }
@@ -71,7 +73,8 @@ static CUresult thread_stream(struct context *context, struct stream **ret_strea
             return CUDA_SUCCESS;
         }
     struct thread_stream *entry = calloc(1, sizeof *entry);
-    if (!entry) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!entry)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     CUresult result = stream_create(context, 0, 0, &entry->stream);
     if (result) {
         free(entry);
@@ -90,15 +93,19 @@ CUresult stream_find(CUstream handle, struct stream **ret_stream) {
     struct context *context;
     if (handle == CU_STREAM_PER_THREAD || handle == CU_STREAM_LEGACY || !handle) {
         CUresult result = current_context(&context);
-        if (result) return result;
-        if (handle == CU_STREAM_PER_THREAD) return thread_stream(context, ret_stream);
+        if (result)
+            return result;
+        if (handle == CU_STREAM_PER_THREAD)
+            return thread_stream(context, ret_stream);
         *ret_stream = context->legacy;
         return CUDA_SUCCESS;
     }
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct stream *stream = (struct stream *)handle;
-    if (!is_live(stream, MAGIC_STREAM)) return CUDA_ERROR_INVALID_HANDLE;
+    if (!is_live(stream, MAGIC_STREAM))
+        return CUDA_ERROR_INVALID_HANDLE;
     *ret_stream = stream;
     return (CUresult)atomic_load_explicit(&stream->context->error, memory_order_relaxed);
 }
@@ -116,10 +123,13 @@ static unsigned tickets_before_legacy(struct context *context, struct engine_tic
     unsigned count = 0;
     lock_driver();
     for (struct stream *stream = context->streams; stream && count < capacity; stream = stream->next) {
-        if (stream->legacy || stream->flags & CU_STREAM_NON_BLOCKING) continue;
+        if (stream->legacy || stream->flags & CU_STREAM_NON_BLOCKING)
+            continue;
         struct engine_ticket last = engine_stream_last(stream->engine);
-        if (!is_ticket(last) || same_ticket(last, stream->before_legacy)) continue;
-        if (take) stream->before_legacy = last;
+        if (!is_ticket(last) || same_ticket(last, stream->before_legacy))
+            continue;
+        if (take)
+            stream->before_legacy = last;
         tickets[count++] = last;
     }
     unlock_driver();
@@ -134,11 +144,13 @@ static int wait_for_the_others(struct stream *stream) {
         unsigned count;
         do {
             count = tickets_before_legacy(stream->context, tickets, LEGACY_WAITS_MAX, true);
-            for (unsigned i = 0; !error && i < count; i++) error = engine_stream_wait(stream->engine, tickets[i]);
+            for (unsigned i = 0; !error && i < count; i++)
+                error = engine_stream_wait(stream->engine, tickets[i]);
         } while (!error && count == LEGACY_WAITS_MAX);
     } else if (!(stream->flags & CU_STREAM_NON_BLOCKING)) {
         struct engine_ticket legacy = engine_stream_last(stream->context->legacy->engine);
-        if (!is_ticket(legacy) || same_ticket(legacy, stream->after_legacy)) return 0;
+        if (!is_ticket(legacy) || same_ticket(legacy, stream->after_legacy))
+            return 0;
         stream->after_legacy = legacy;
         error = engine_stream_wait(stream->engine, legacy);
     }
@@ -148,13 +160,15 @@ static int wait_for_the_others(struct stream *stream) {
 CUresult stream_submit(struct stream *stream, const struct engine_op *op, struct engine_ticket *ret_ticket) {
     pthread_mutex_lock(&stream->lock);
     int error = wait_for_the_others(stream);
-    if (!error) error = engine_submit(stream->engine, op, ret_ticket);
+    if (!error)
+        error = engine_submit(stream->engine, op, ret_ticket);
     pthread_mutex_unlock(&stream->lock);
     return from_errno(error);
 }
 
 CUresult stream_wait_ticket(struct stream *stream, struct engine_ticket ticket) {
-    if (!is_ticket(ticket)) return CUDA_SUCCESS;
+    if (!is_ticket(ticket))
+        return CUDA_SUCCESS;
     pthread_mutex_lock(&stream->lock);
     int error = engine_stream_wait(stream->engine, ticket);
     pthread_mutex_unlock(&stream->lock);
@@ -164,43 +178,54 @@ CUresult stream_wait_ticket(struct stream *stream, struct engine_ticket ticket) 
 
 CUresult stream_synchronize(struct stream *stream) {
     CUresult result = capture_forbids_stream(stream);
-    if (result) return result;
+    if (result)
+        return result;
     struct context *context = stream->context;
     bool spin = context_spins(context);
     int error = engine_ticket_wait(engine_stream_last(stream->engine), spin);
     if (stream->legacy) {
         struct engine_ticket tickets[LEGACY_WAITS_MAX];
         unsigned count = tickets_before_legacy(context, tickets, LEGACY_WAITS_MAX, false);
-        for (unsigned i = 0; !error && i < count; i++) error = engine_ticket_wait(tickets[i], spin);
+        for (unsigned i = 0; !error && i < count; i++)
+            error = engine_ticket_wait(tickets[i], spin);
     }
-    if (error) return from_errno(error);
+    if (error)
+        return from_errno(error);
     pools_trim_after_sync();
     return (CUresult)atomic_load(&context->error);
 }
 
 CUresult stream_query(struct stream *stream) {
     CUresult result = capture_forbids_stream(stream);
-    if (result) return result;
+    if (result)
+        return result;
     int done = engine_ticket_query(engine_stream_last(stream->engine));
     if (done == 1 && stream->legacy) {
         struct engine_ticket tickets[LEGACY_WAITS_MAX];
         unsigned count = tickets_before_legacy(stream->context, tickets, LEGACY_WAITS_MAX, false);
-        for (unsigned i = 0; done == 1 && i < count; i++) done = engine_ticket_query(tickets[i]);
+        for (unsigned i = 0; done == 1 && i < count; i++)
+            done = engine_ticket_query(tickets[i]);
     }
-    if (done < 0) return from_errno(done);
+    if (done < 0)
+        return from_errno(done);
     return done ? (CUresult)atomic_load(&stream->context->error) : CUDA_ERROR_NOT_READY;
 }
 
 CUresult cuStreamCreateWithPriority(CUstream *handle, unsigned flags, int priority) {
     struct context *context;
     CUresult result = current_context(&context);
-    if (result) return result;
-    if (!handle || flags & ~(unsigned)CU_STREAM_NON_BLOCKING) return CUDA_ERROR_INVALID_VALUE;
-    if (priority > 0) priority = 0;
-    if (priority < PRIORITY_GREATEST) priority = PRIORITY_GREATEST;
+    if (result)
+        return result;
+    if (!handle || flags & ~(unsigned)CU_STREAM_NON_BLOCKING)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (priority > 0)
+        priority = 0;
+    if (priority < PRIORITY_GREATEST)
+        priority = PRIORITY_GREATEST;
     struct stream *stream;
     result = stream_create(context, flags, priority, &stream);
-    if (!result) *handle = (CUstream)stream;
+    if (!result)
+        *handle = (CUstream)stream;
     return result;
 }
 
@@ -210,10 +235,13 @@ CUresult cuStreamCreate(CUstream *handle, unsigned flags) {
 
 CUresult cuStreamDestroy_v2(CUstream handle) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!handle || handle == CU_STREAM_LEGACY || handle == CU_STREAM_PER_THREAD) return CUDA_ERROR_INVALID_HANDLE;
+    if (result)
+        return result;
+    if (!handle || handle == CU_STREAM_LEGACY || handle == CU_STREAM_PER_THREAD)
+        return CUDA_ERROR_INVALID_HANDLE;
     struct stream *stream = (struct stream *)handle;
-    if (!is_live(stream, MAGIC_STREAM)) return CUDA_ERROR_INVALID_HANDLE;
+    if (!is_live(stream, MAGIC_STREAM))
+        return CUDA_ERROR_INVALID_HANDLE;
     capture_abandon(stream);
     stream_delete(stream);
     return CUDA_SUCCESS;

@@ -12,7 +12,8 @@ struct value {
 };
 
 static uint64_t load(const struct value *value) {
-    if (value->wide) return __atomic_load_n((uint64_t *)value->address, __ATOMIC_ACQUIRE);
+    if (value->wide)
+        return __atomic_load_n((uint64_t *)value->address, __ATOMIC_ACQUIRE);
     return __atomic_load_n((uint32_t *)value->address, __ATOMIC_ACQUIRE);
 }
 
@@ -30,13 +31,17 @@ static void write_value(void *arg, const struct engine_times *times) {
 static bool is_reached(void *arg) {
     const struct value *value = arg;
     uint64_t now = load(value), wanted = value->number;
-    if (!value->wide) wanted &= UINT32_MAX;
+    if (!value->wide)
+        wanted &= UINT32_MAX;
     switch (value->flags & 3u) {
     case CU_STREAM_WAIT_VALUE_GEQ: /* cyclic: the difference is what counts */
         return value->wide ? (int64_t)(now - wanted) >= 0 : (int32_t)(uint32_t)(now - wanted) >= 0;
-    case CU_STREAM_WAIT_VALUE_EQ: return now == wanted;
-    case CU_STREAM_WAIT_VALUE_AND: return (now & wanted) != 0;
-    default: return value->wide ? ~(now | wanted) != 0 : (uint32_t) ~(now | wanted) != 0; /* NOR */
+    case CU_STREAM_WAIT_VALUE_EQ:
+        return now == wanted;
+    case CU_STREAM_WAIT_VALUE_AND:
+        return (now & wanted) != 0;
+    default:
+        return value->wide ? ~(now | wanted) != 0 : (uint32_t)~(now | wanted) != 0; /* NOR */
     }
 }
 static void forget(void *arg, const struct engine_times *times) {
@@ -52,18 +57,22 @@ static bool is_wait(CUstreamBatchMemOpType type) {
 }
 
 CUresult values_check(unsigned count, const CUstreamBatchMemOpParams *ops) {
-    if (!ops && count) return CUDA_ERROR_INVALID_VALUE;
+    if (!ops && count)
+        return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; i < count; i++) {
         CUstreamBatchMemOpType type = ops[i].operation;
-        if (type == CU_STREAM_MEM_OP_BARRIER || type == CU_STREAM_MEM_OP_FLUSH_REMOTE_WRITES) continue;
-        if (!is_write(type) && !is_wait(type)) return CUDA_ERROR_INVALID_VALUE;
+        if (type == CU_STREAM_MEM_OP_BARRIER || type == CU_STREAM_MEM_OP_FLUSH_REMOTE_WRITES)
+            continue;
+        if (!is_write(type) && !is_wait(type))
+            return CUDA_ERROR_INVALID_VALUE;
         CUdeviceptr address = ops[i].waitValue.address;
         size_t bytes = type == CU_STREAM_MEM_OP_WAIT_VALUE_64 || type == CU_STREAM_MEM_OP_WRITE_VALUE_64 ? 8 : 4;
         struct engine_range range;
         lock_driver();
         bool known = host_range_find((uintptr_t)address) != NULL;
         unlock_driver();
-        if (address % bytes || (!known && engine_memory_find(address, &range))) return CUDA_ERROR_INVALID_VALUE;
+        if (address % bytes || (!known && engine_memory_find(address, &range)))
+            return CUDA_ERROR_INVALID_VALUE;
     }
     return CUDA_SUCCESS;
 }
@@ -72,33 +81,43 @@ CUresult values_run(struct stream *stream, unsigned count, const CUstreamBatchMe
     CUresult result = CUDA_SUCCESS;
     for (unsigned i = 0; !result && i < count; i++) {
         CUstreamBatchMemOpType type = ops[i].operation;
-        if (!is_write(type) && !is_wait(type)) continue; /* barriers: a stream is in order as it is */
+        if (!is_write(type) && !is_wait(type))
+            continue; /* barriers: a stream is in order as it is */
         struct value *value = malloc(sizeof *value);
-        if (!value) return CUDA_ERROR_OUT_OF_MEMORY;
+        if (!value)
+            return CUDA_ERROR_OUT_OF_MEMORY;
         bool wide = type == CU_STREAM_MEM_OP_WAIT_VALUE_64 || type == CU_STREAM_MEM_OP_WRITE_VALUE_64;
         *value = (struct value){ops[i].waitValue.address, wide ? ops[i].waitValue.value64 : ops[i].waitValue.value,
                                 ops[i].waitValue.flags, wide};
         struct engine_op op = {.kind = ENGINE_OP_MARK, .effect = write_value, .arg = value};
-        if (is_wait(type)) op = (struct engine_op){ENGINE_OP_POLL, .ready = is_reached, .effect = forget, .arg = value};
+        if (is_wait(type))
+            op = (struct engine_op){ENGINE_OP_POLL, .ready = is_reached, .effect = forget, .arg = value};
         result = stream_submit(stream, &op, NULL);
-        if (result) free(value);
+        if (result)
+            free(value);
     }
     return result;
 }
 
 CUresult cuStreamBatchMemOp_v2(CUstream stream, unsigned count, CUstreamBatchMemOpParams *ops, unsigned flags) {
     CUresult result = require_init();
-    if (!result && flags) result = CUDA_ERROR_INVALID_VALUE;
-    if (!result) result = values_check(count, ops);
-    if (result) return result;
+    if (!result && flags)
+        result = CUDA_ERROR_INVALID_VALUE;
+    if (!result)
+        result = values_check(count, ops);
+    if (result)
+        return result;
     struct work work = {.kind = WORK_VALUES,
                         .values = {count, malloc((count ? count : 1) * sizeof(CUstreamBatchMemOpParams))}};
-    if (!work.values.ops) return CUDA_ERROR_OUT_OF_MEMORY;
-    if (count) memcpy(work.values.ops, ops, count * sizeof *ops);
+    if (!work.values.ops)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    if (count)
+        memcpy(work.values.ops, ops, count * sizeof *ops);
     return work_enqueue(stream, &work);
 }
 
-static CUresult one(CUstream stream, CUstreamBatchMemOpType type, CUdeviceptr address, uint64_t number, unsigned flags) {
+static CUresult one(CUstream stream, CUstreamBatchMemOpType type, CUdeviceptr address, uint64_t number,
+                    unsigned flags) {
     CUstreamBatchMemOpParams op = {.waitValue = {.operation = type, .address = address, .flags = flags}};
     op.waitValue.value64 = number;
     return cuStreamBatchMemOp_v2(stream, 1, &op, 0);

@@ -10,9 +10,12 @@
 CUresult work_enqueue(CUstream handle, struct work *work) {
     struct stream *stream;
     CUresult result = stream_find(handle, &stream);
-    if (!result) result = capture_forbids_legacy(stream);
-    if (!result && capture_of(stream)) return capture_add(stream, work, NULL);
-    if (!result) result = work_run(stream, work);
+    if (!result)
+        result = capture_forbids_legacy(stream);
+    if (!result && capture_of(stream))
+        return capture_add(stream, work, NULL);
+    if (!result)
+        result = work_run(stream, work);
     work_free(work);
     return result;
 }
@@ -30,34 +33,48 @@ static void call_host(void *arg, const struct engine_times *times) {
 
 static CUresult host_run(struct stream *stream, const CUDA_HOST_NODE_PARAMS *host) {
     struct host_call *call = malloc(sizeof *call);
-    if (!call) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!call)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     *call = (struct host_call){host->fn, host->userData};
     struct engine_op op = {.kind = ENGINE_OP_HOST_CALL, .effect = call_host, .arg = call};
     CUresult result = stream_submit(stream, &op, NULL);
-    if (result) free(call);
+    if (result)
+        free(call);
     return result;
 }
 
 CUresult work_run(struct stream *stream, const struct work *work) {
     switch (work->kind) {
-    case WORK_EMPTY: return CUDA_SUCCESS;
-    case WORK_KERNEL: return kernel_run(stream, &work->kernel);
-    case WORK_COPY: return copy_run(stream, &work->copy);
-    case WORK_SET: return set_run(stream, &work->set);
-    case WORK_HOST: return host_run(stream, &work->host);
-    case WORK_EVENT_RECORD: return event_record(stream, work->event);
-    case WORK_EVENT_WAIT: return event_wait(stream, work->event);
-    case WORK_CHILD: return graph_run(stream, work->child);
-    case WORK_ALLOC: return CUDA_SUCCESS; /* its memory was taken when the launch began */
-    case WORK_FREE: return graph_memory_free(stream, work->free);
-    case WORK_VALUES: return values_run(stream, work->values.count, work->values.ops);
+    case WORK_EMPTY:
+        return CUDA_SUCCESS;
+    case WORK_KERNEL:
+        return kernel_run(stream, &work->kernel);
+    case WORK_COPY:
+        return copy_run(stream, &work->copy);
+    case WORK_SET:
+        return set_run(stream, &work->set);
+    case WORK_HOST:
+        return host_run(stream, &work->host);
+    case WORK_EVENT_RECORD:
+        return event_record(stream, work->event);
+    case WORK_EVENT_WAIT:
+        return event_wait(stream, work->event);
+    case WORK_CHILD:
+        return graph_run(stream, work->child);
+    case WORK_ALLOC:
+        return CUDA_SUCCESS; /* its memory was taken when the launch began */
+    case WORK_FREE:
+        return graph_memory_free(stream, work->free);
+    case WORK_VALUES:
+        return values_run(stream, work->values.count, work->values.ops);
     }
     return CUDA_ERROR_UNKNOWN;
 }
 
 static void *copy_of(const void *data, size_t bytes) {
     void *copy = malloc(bytes ? bytes : 1);
-    if (copy && bytes) memcpy(copy, data, bytes);
+    if (copy && bytes)
+        memcpy(copy, data, bytes);
     return copy;
 }
 
@@ -65,7 +82,8 @@ static CUresult clone_kernel(const struct work_kernel *kernel, struct work_kerne
     uint32_t count = kernel->function->image->parameter_count;
     clone->arguments = copy_of(kernel->arguments, kernel->argument_bytes);
     clone->parameters = kernel->parameters ? copy_of(kernel->parameters, count * sizeof(void *)) : NULL;
-    if (!clone->arguments || (kernel->parameters && !clone->parameters)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!clone->arguments || (kernel->parameters && !clone->parameters))
+        return CUDA_ERROR_OUT_OF_MEMORY;
     for (uint32_t i = 0; clone->parameters && i < count; i++)
         clone->parameters[i] = clone->arguments + kernel->function->image->parameters[i].offset;
     return CUDA_SUCCESS;
@@ -78,14 +96,17 @@ CUresult work_clone(const struct work *work, struct work *ret_clone) {
         result = clone_kernel(&work->kernel, &ret_clone->kernel);
     } else if (work->kind == WORK_VALUES) {
         ret_clone->values.ops = copy_of(work->values.ops, work->values.count * sizeof *work->values.ops);
-        if (!ret_clone->values.ops) result = CUDA_ERROR_OUT_OF_MEMORY;
+        if (!ret_clone->values.ops)
+            result = CUDA_ERROR_OUT_OF_MEMORY;
     } else if (work->kind == WORK_CHILD) {
         result = graph_clone(work->child, &ret_clone->child);
-        if (!result) ret_clone->child->child = true;
+        if (!result)
+            ret_clone->child->child = true;
     } else if (work->kind == WORK_ALLOC) {
         graph_memory_retain(work->alloc.parameters.dptr);
     }
-    if (result) *ret_clone = (struct work){.kind = WORK_EMPTY};
+    if (result)
+        *ret_clone = (struct work){.kind = WORK_EMPTY};
     return result;
 }
 
@@ -105,8 +126,10 @@ void work_free(struct work *work) {
 
 static CUresult launch_host(CUstream stream, CUhostFn function, void *data) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!function) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!function)
+        return CUDA_ERROR_INVALID_VALUE;
     struct work work = {.kind = WORK_HOST, .host = {.fn = function, .userData = data}};
     return work_enqueue(stream, &work);
 }
@@ -133,13 +156,18 @@ static void call_back(void *arg) {
 CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback function, void *data, unsigned flags) {
     struct stream *stream;
     CUresult result = stream_find(handle, &stream);
-    if (result) return result;
-    if (!function || flags) return CUDA_ERROR_INVALID_VALUE;
-    if (capture_of(stream)) return capture_invalidate(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    if (result)
+        return result;
+    if (!function || flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (capture_of(stream))
+        return capture_invalidate(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     struct callback *callback = malloc(sizeof *callback);
-    if (!callback) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!callback)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     *callback = (struct callback){handle, function, data};
     result = launch_host(handle, call_back, callback);
-    if (result) free(callback);
+    if (result)
+        free(callback);
     return result;
 }
