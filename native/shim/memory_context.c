@@ -1,5 +1,6 @@
 /* Contexts: made only if what they cost fits, and when one ends everything that was allocated in it is gone. */
 #include "memory.h"
+#include "pacing.h"
 
 #define REFUSED CUDA_ERROR_OUT_OF_MEMORY
 
@@ -52,7 +53,9 @@ static CUresult end_context(CUcontext context, CUresult (*destroy)(CUcontext)) {
     int doomed;
     memory_begin(gpu);
     memory_table_reown(&memory_allocations, context, &doomed);
+    pacing_context_ending(context);
     CUresult result = destroy(context);
+    pacing_context_ended(context, result == CUDA_SUCCESS);
     if (result == CUDA_SUCCESS) {
         memory_allocations_forget(&doomed);
     } else {
@@ -187,8 +190,10 @@ static CUresult release_primary(CUdevice device, CUresult (*release)(CUdevice)) 
     CUcontext primary = gpu->primary;
     int doomed;
     memory_begin(gpu);
+    pacing_context_ending(primary);
     CUresult result = release(device);
     bool ended = result == CUDA_SUCCESS && primary && !primary_is_active(device);
+    pacing_context_ended(primary, ended);
     if (ended) {
         memory_table_reown(&memory_allocations, primary, &doomed);
         memory_allocations_forget(&doomed);

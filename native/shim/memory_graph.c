@@ -6,6 +6,7 @@
  * (CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT). An executable that has run since the last trim needs nothing more.
  */
 #include "memory.h"
+#include "pacing.h"
 
 #include <stdlib.h>
 
@@ -242,9 +243,13 @@ CUresult cuGraphUpload_ptsz(CUgraphExec hGraphExec, CUstream hStream) {
 }
 
 CUresult cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream) {
-    return memory_graph_launch(hGraphExec, hStream, real.cuGraphLaunch);
+    struct pacing_work work;
+    pacing_begin(&work, hStream, PACING_LEGACY, pacing_key(hGraphExec, 0));
+    return pacing_end(&work, memory_graph_launch(hGraphExec, hStream, real.cuGraphLaunch));
 }
 
 CUresult cuGraphLaunch_ptsz(CUgraphExec hGraphExec, CUstream hStream) {
-    return memory_graph_launch(hGraphExec, hStream, real.cuGraphLaunch_ptsz);
+    struct pacing_work work;
+    pacing_begin(&work, hStream, PACING_PER_THREAD, pacing_key(hGraphExec, 0));
+    return pacing_end(&work, memory_graph_launch(hGraphExec, hStream, real.cuGraphLaunch_ptsz));
 }

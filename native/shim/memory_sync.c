@@ -1,15 +1,21 @@
-/* Synchronisations: what was freed in stream order goes back to the driver here, and pools shrink. */
+/* Synchronisations: what was freed in stream order goes back to the driver here, and pools shrink. The end of what the
+ * program waits for is marked, and afterwards charged. */
 #include "memory.h"
+#include "pacing.h"
 
 CUresult cuStreamSynchronize(CUstream hStream) {
+    pacing_mark(hStream, PACING_LEGACY);
     CUresult result = real.cuStreamSynchronize(hStream);
+    pacing_settle();
     if (result == CUDA_SUCCESS)
         memory_stream_synchronised(hStream, false);
     return result;
 }
 
 CUresult cuStreamSynchronize_ptsz(CUstream hStream) {
+    pacing_mark(hStream, PACING_PER_THREAD);
     CUresult result = real.cuStreamSynchronize_ptsz(hStream);
+    pacing_settle();
     if (result == CUDA_SUCCESS)
         memory_stream_synchronised(hStream, true);
     return result;
@@ -17,7 +23,9 @@ CUresult cuStreamSynchronize_ptsz(CUstream hStream) {
 
 CUresult cuCtxSynchronize(void) {
     CUcontext context;
+    pacing_mark_context();
     CUresult result = real.cuCtxSynchronize();
+    pacing_settle();
     if (result == CUDA_SUCCESS && memory_current(&context))
         memory_context_synchronised(context);
     return result;
@@ -25,6 +33,7 @@ CUresult cuCtxSynchronize(void) {
 
 CUresult cuCtxSynchronize_v2(CUcontext ctx) {
     CUresult result = real.cuCtxSynchronize_v2(ctx);
+    pacing_settle();
     if (result == CUDA_SUCCESS)
         memory_context_synchronised(ctx);
     return result;
@@ -32,12 +41,14 @@ CUresult cuCtxSynchronize_v2(CUcontext ctx) {
 
 CUresult cuEventSynchronize(CUevent hEvent) {
     CUresult result = real.cuEventSynchronize(hEvent);
+    pacing_settle();
     if (result == CUDA_SUCCESS && tenant_active())
         memory_settle_shrinking();
     return result;
 }
 
 CUresult cuStreamDestroy_v2(CUstream hStream) {
+    pacing_stream_ends(hStream);
     CUresult result = real.cuStreamDestroy_v2(hStream);
     if (result == CUDA_SUCCESS)
         memory_stream_destroyed(hStream);
@@ -45,6 +56,7 @@ CUresult cuStreamDestroy_v2(CUstream hStream) {
 }
 
 CUresult cuStreamDestroy(CUstream hStream) {
+    pacing_stream_ends(hStream);
     CUresult result = real.cuStreamDestroy(hStream);
     if (result == CUDA_SUCCESS)
         memory_stream_destroyed(hStream);
