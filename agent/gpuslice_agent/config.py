@@ -66,13 +66,14 @@ def load(
 ) -> Config:
     """`flags` holds those given, by field name; `environ` is read for GPUSLICE_<FIELD>."""
     settings: dict[str, object] = {}
-    for origin, values in (
-        (f"{file}", _from_file(file)),
-        ("the environment", _from_environment(environ)),
-        ("the command line", {name: value for name, value in flags.items() if value is not None}),
+    given = {name: value for name, value in flags.items() if value is not None}
+    for spelled, values in (
+        (lambda name: f"{file}: {name}", _from_file(file)),
+        (_variable, _from_environment(environ)),
+        (lambda name: f"--{name.replace('_', '-')}", given),
     ):
         for name, value in values.items():
-            settings[name] = _checked(origin, name, value)
+            settings[name] = _checked(spelled(name), name, value)
     run_dir = settings.setdefault("run_dir", run_directory.locate(environ, uid).path)
     assert isinstance(run_dir, Path)
     settings.setdefault(
@@ -97,21 +98,23 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     # Other GPUSLICE_ variables (shares, simulated node) speak to the shim and the simulation.
     names = Config.__struct_fields__
-    return {name: environ[key] for name in names if (key := PREFIX + name.upper()) in environ}
+    return {name: environ[_variable(name)] for name in names if _variable(name) in environ}
 
 
-def _checked(origin: str, name: str, value: object) -> object:
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _checked(spelled: str, name: str, value: object) -> object:
     fields = {field.name: field.type for field in msgspec.structs.fields(Config)}
     if name not in fields:
-        raise ConfigError(
-            f"{origin}: there is no setting {name}; the settings are {', '.join(fields)}."
-        )
+        raise ConfigError(f"{spelled} is no setting; the settings are {', '.join(fields)}.")
     try:
         # Strings of the environment become numbers and booleans, as written in a file.
         return msgspec.convert(value, fields[name], strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:
         right = RIGHT.get(name, "a path")
-        raise ConfigError(f"{origin}: {name} = {value!r} is wrong: give {right}.") from error
+        raise ConfigError(f"{spelled} = {value!r} is wrong: give {right}.") from error
 
 
 def _path(kind: type, value: object) -> object:

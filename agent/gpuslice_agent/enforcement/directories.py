@@ -30,7 +30,7 @@ class Directories:
 
     def present(self) -> tuple[str, ...]:
         """The ids that have a directory, complete or not."""
-        return tuple(entry.name for entry in os.scandir(self._root) if entry.name[0] != ".")
+        return tuple(name for name in os.listdir(self._root) if name[0] != ".")
 
     def is_complete(self, share_id: str) -> bool:
         return (self.of(share_id) / "grant").exists()
@@ -66,9 +66,9 @@ class Directories:
 
     def sweep(self) -> None:
         """Removes what an agent that was killed had begun."""
-        for entry in tuple(os.scandir(self._root)):
-            if entry.name[0] == ".":
-                _remove(Path(entry.path))
+        for name in os.listdir(self._root):
+            if name[0] == ".":
+                _remove(self._root / name)
 
     def _mounted(self, at: Path) -> bool:
         try:

@@ -29,17 +29,15 @@ class Tenants:
         return self._known[key]
 
     def _find(self, namespace: int, pid: int) -> int:
-        for entry in os.scandir(self._proc):
-            if not entry.name.isdecimal():
-                continue
+        for name in filter(str.isdecimal, os.listdir(self._proc)):
             try:
-                if os.stat(f"{entry.path}/ns/pid").st_ino != namespace:
+                if os.stat(self._proc / name / "ns/pid").st_ino != namespace:
                     continue
-                status = Path(entry.path, "status").read_text()
+                status = (self._proc / name / "status").read_text()
             except OSError:
                 continue  # gone meanwhile, or another user's
             # NSpid: the pid in our namespace, then in each one below, the process's own last.
             pids = next((line for line in status.splitlines() if line.startswith("NSpid:")), "")
             if pids.split()[-1:] == [str(pid)]:
-                return int(entry.name)
+                return int(name)
         return 0

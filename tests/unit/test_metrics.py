@@ -1,0 +1,110 @@
+"""What Prometheus reads, by its own parser."""
+
+import socket
+import time
+import urllib.request
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gpuslice_agent.errors import PublishError
+from gpuslice_agent.model import Process, Reading, ShareState, Snapshot, Usage
+from gpuslice_agent.publish.metrics import SnapshotCollector, serve_metrics
+
+from .nodes import GIB, gpu, node, share
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def parsed(text: str) -> Samples:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def scraped(snapshot: Snapshot) -> Samples:
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(lambda: snapshot))
+    return parsed(generate_latest(registry).decode())
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[name, frozenset(labels.items())]
+
+
+ON = gpu(reading=Reading(memory_used_bytes=5 * GIB, utilization_ratio=0.4, power_watts=None))
+USAGE = Usage(
+    used_bytes=GIB,
+    busy_ns=2_500_000_000,
+    throttled_ns=500_000_000,
+    processes=(Process(pid=1), Process(pid=2)),
+)
+BUSY = node(
+    replace(ON, strangers=(Process(pid=9, memory_bytes=GIB),)),
+    shares=(replace(share(ON, cores=30, gib=8), usage=USAGE),),
+)
+
+
+def test_a_gpu_is_described_in_base_units() -> None:
+    samples = scraped(BUSY)
+    assert value(samples, "gpuslice_gpu_memory_bytes", uuid=ON.uuid) == 80 * GIB
+    assert value(samples, "gpuslice_gpu_memory_used_bytes", uuid=ON.uuid) == 5 * GIB
+    assert value(samples, "gpuslice_gpu_memory_promised_bytes", uuid=ON.uuid) == 8 * GIB
+    assert value(samples, "gpuslice_gpu_cores_promised_ratio", uuid=ON.uuid) == 0.3
+    assert value(samples, "gpuslice_gpu_utilization_ratio", uuid=ON.uuid) == 0.4
+    assert value(samples, "gpuslice_gpu_healthy", uuid=ON.uuid) == 1
+    assert value(samples, "gpuslice_gpu_stranger_processes", uuid=ON.uuid) == 1
+
+
+def test_what_a_gpu_does_not_say_has_no_sample() -> None:
+    assert ("gpuslice_gpu_power_watts", frozenset({("uuid", ON.uuid)})) not in scraped(BUSY)
+
+
+def test_a_share_is_described_in_base_units() -> None:
+    samples = scraped(BUSY)
+    labels = {"share": "one", "uuid": ON.uuid}
+    assert value(samples, "gpuslice_share_memory_limit_bytes", **labels) == 8 * GIB
+    assert value(samples, "gpuslice_share_memory_used_bytes", **labels) == GIB
+    assert value(samples, "gpuslice_share_cores_limit_ratio", **labels) == 0.3
+    assert value(samples, "gpuslice_share_busy_seconds_total", **labels) == 2.5
+    assert value(samples, "gpuslice_share_throttled_seconds_total", **labels) == 0.5
+    assert value(samples, "gpuslice_share_processes", **labels) == 2
+
+
+def test_exactly_one_state_of_a_share_is_1() -> None:
+    samples = scraped(BUSY)
+    states = {
+        state: value(samples, "gpuslice_share_state", share="one", uuid=ON.uuid, state=state)
+        for state in ShareState
+    }
+    assert states == {ShareState.READY: 1, ShareState.CORRUPT: 0, ShareState.ENDING: 0}
+
+
+def test_the_age_of_the_snapshot_is_told() -> None:
+    old = replace(BUSY, taken_at=time.time() - 100)
+    assert 100 <= value(scraped(old), "gpuslice_snapshot_age_seconds") < 200
+
+
+def test_metrics_are_served_from_whatever_the_snapshot_is_then() -> None:
+    current = [Snapshot()]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with serve_metrics(f"127.0.0.1:{port}", lambda: current[0]):
+        current[0] = BUSY
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            samples = parsed(answer.read().decode())
+    assert value(samples, "gpuslice_gpu_memory_bytes", uuid=ON.uuid) == 80 * GIB
+
+
+def test_an_address_in_use_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            pytest.raises(PublishError, match=f"/metrics cannot be served on {address}"),
+            serve_metrics(address, Snapshot),
+        ):
+            pass
