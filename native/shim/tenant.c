@@ -33,7 +33,7 @@ void tenant_complain(const char *format, ...) {
 }
 
 struct tenant_gpu *tenant_gpu(CUdevice device) {
-    return device >= 0 && device < TENANT_GPUS_MAX && tenant_active() ? by_device[device] : NULL;
+    return device >= 0 && device < TENANT_GPUS_MAX ? by_device[device] : NULL;
 }
 
 struct tenant_gpu *tenant_current(void) {
