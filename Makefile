@@ -26,6 +26,10 @@ export CMAKE_ARGS := -DCMAKE_AR=$(CURDIR)/build/zig/ar -DCMAKE_RANLIB=$(CURDIR)/
 COMPILER := build/zig/cc
 endif
 
+# Named in every installation, so that nothing replaces the headers that we build with.
+BUILD_REQUIRES = $$($(BIN)/python -c 'import tomllib; \
+    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+
 NATIVE_SOURCES := $(shell git ls-files native)
 
 demo: install
@@ -39,8 +43,7 @@ $(VENV)/bin/pip:
 # What pip would fetch for each build, kept instead, so that a rebuild is incremental and needs no network.
 $(VENV)/.build-tools: pyproject.toml $(VENV)/bin/pip
 	$(PIP) install --upgrade pip
-	$(PIP) install cmake ninja $$($(BIN)/python -c 'import tomllib; \
-	    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
+	$(PIP) install cmake ninja $(BUILD_REQUIRES)
 	touch $@
 
 $(VENV)/.installed: pyproject.toml $(NATIVE_SOURCES) $(VENV)/.build-tools $(COMPILER)
@@ -48,7 +51,7 @@ $(VENV)/.installed: pyproject.toml $(NATIVE_SOURCES) $(VENV)/.build-tools $(COMP
 	touch $@
 
 $(VENV)/.dev-tools: pyproject.toml $(VENV)/.build-tools
-	$(PIP) install --group dev --group clients
+	$(PIP) install --group dev --group clients $(BUILD_REQUIRES)
 	touch $@
 
 $(VENV)/.ziglang: pyproject.toml $(VENV)/.build-tools
