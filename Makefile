@@ -113,7 +113,7 @@ bench: $(VENV)/.installed $(VENV)/.dev-tools
 	$(BIN)/python -m bench
 
 release-shim: $(VENV)/.installed $(VENV)/.ziglang
-	native/release/build.sh $(BIN)/python
+	native/release/build.sh $(CURDIR)/$(BIN)/python
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache $(VENV)/.installed
