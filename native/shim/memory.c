@@ -1,8 +1,6 @@
 /* What every memory hook stands on: which share, reserve with a second try, and what cuMemGetInfo says. */
 #include "memory.h"
 
-#include <string.h>
-
 #define BYTES_MAX (UINT64_C(1) << 42) /* no card has that much; above it sums could overflow */
 
 static struct memory_gpu gpus[TENANT_GPUS_MAX]; /* by CUDA ordinal */
@@ -10,16 +8,25 @@ static CUdevice gpu_count;
 /* Grows whenever a context is made or destroyed: a new one can have the address of an old one on another GPU. */
 static _Atomic uint32_t contexts_generation = 1;
 
-void memory_start(void) {
-    memset(gpus, 0, sizeof(gpus));
-    gpu_count = 0;
+/* See tenant.c: pthread_atfork is not in libc before glibc 2.34. */
+extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso);
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
+/* A forked child holds nothing, and a lock that another thread of its parent held would never be given back. */
+static void forget_parent(void) {
+    for (CUdevice device = 0; device < gpu_count; device++)
+        gpus[device] = (struct memory_gpu){.tenant = gpus[device].tenant, .device = device};
     memory_forget_contexts();
-    memory_linear_start();
-    memory_free_start();
-    memory_contexts_start();
-    memory_pools_start();
-    memory_physical_start();
-    memory_graph_start();
+    memory_linear_forget();
+    memory_free_forget();
+    memory_contexts_forget();
+    memory_pools_forget();
+    memory_physical_forget();
+    memory_graph_forget();
+    memory_nvml_forget();
+}
+
+void memory_start(void) {
     int devices = 0;
     if (real.cuDeviceGetCount(&devices) != CUDA_SUCCESS)
         return;
@@ -28,6 +35,7 @@ void memory_start(void) {
         gpus[device].tenant = tenant_gpu(device);
         gpus[device].device = device;
     }
+    __register_atfork(NULL, NULL, forget_parent, &__dso_handle);
 }
 
 struct memory_gpu *memory_gpu(CUdevice device) {

@@ -151,13 +151,14 @@ void memory_module_used(void);
 bool memory_nvml_used(const struct memory_gpu *gpu, uint64_t *ret_bytes);
 bool memory_nvml_free(const struct memory_gpu *gpu, uint64_t *ret_bytes);
 
-/* --- memory_start() calls these; in a forked child they forget what was the parent's ---------------------------- */
+/* --- in a forked child, which holds nothing ------------------------------------------------------------------- */
 
-void memory_linear_start(void);
-void memory_free_start(void);
-void memory_contexts_start(void);
-void memory_pools_start(void);
-void memory_physical_start(void);
-void memory_graph_start(void);
+void memory_linear_forget(void);
+void memory_free_forget(void);
+void memory_contexts_forget(void);
+void memory_pools_forget(void);
+void memory_physical_forget(void);
+void memory_graph_forget(void);
+void memory_nvml_forget(void);
 
 #endif

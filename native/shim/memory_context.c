@@ -7,7 +7,7 @@
 /* Contexts by handle, with the GPU they are on: the end of one is told by its handle alone. */
 static struct memory_table contexts;
 
-void memory_contexts_start(void) {
+void memory_contexts_forget(void) {
     memory_table_reset(&contexts);
 }
 

@@ -20,7 +20,7 @@ static struct memory_lock queue_lock;
 static struct queued_free *queue;
 static _Atomic uint32_t queue_length; /* so that synchronisations without any are not held up */
 
-void memory_free_start(void) {
+void memory_free_forget(void) {
     queue_lock = (struct memory_lock){0};
     queue = NULL;
     atomic_store_explicit(&queue_length, 0, memory_order_relaxed);

@@ -23,7 +23,7 @@ static struct memory_table executables; /* by handle; owner: struct executable; 
 /* Set when a graph of this process may have an allocation node; until then no graph is looked at. */
 static _Atomic uint32_t expected;
 
-void memory_graph_start(void) {
+void memory_graph_forget(void) {
     memory_table_reset(&executables);
     atomic_store_explicit(&expected, 0, memory_order_relaxed);
 }
@@ -57,9 +57,11 @@ void memory_graph_settle(struct memory_gpu *gpu) {
 
 static CUresult trim(struct memory_gpu *gpu) {
     memory_lock_take(&gpu->graph_lock);
+    uint64_t before = gpu->graph_bytes;
     CUresult result = real.cuDeviceGraphMemTrim(gpu->device);
-    gpu->graph_trims++;
     recharge(gpu, 0);
+    if (gpu->graph_bytes < before)
+        gpu->graph_trims++;
     memory_lock_give(&gpu->graph_lock);
     return result;
 }

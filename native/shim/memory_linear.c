@@ -19,7 +19,7 @@ struct request {
     enum gpuslice_memory_kind kind;
 };
 
-void memory_linear_start(void) {
+void memory_linear_forget(void) {
     memory_table_reset(&memory_allocations);
     memory_table_reset(&blocks);
 }

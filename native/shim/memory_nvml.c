@@ -49,6 +49,10 @@ static bool ready(void) {
     return result;
 }
 
+void memory_nvml_forget(void) {
+    lock = (struct memory_lock){0};
+}
+
 bool memory_nvml_used(const struct memory_gpu *gpu, uint64_t *ret_bytes) {
     static nvmlProcessInfo_t processes[PROCESSES_MAX]; /* too large for a program's small stacks */
     nvmlDevice_t device;

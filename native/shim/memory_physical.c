@@ -23,7 +23,7 @@ static struct memory_lock lock;
 static struct memory_table handles;  /* owner: struct physical */
 static struct memory_table mappings; /* by address; bytes: of the mapping; owner: struct physical */
 
-void memory_physical_start(void) {
+void memory_physical_forget(void) {
     lock = (struct memory_lock){0};
     memory_table_reset(&handles);
     memory_table_reset(&mappings);

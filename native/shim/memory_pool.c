@@ -18,7 +18,7 @@ struct memory_pool {
     struct memory_gpu *gpu;   /* NULL: not charged */
     struct memory_lock lock;  /* over a call that can make this pool grow, and over what follows */
     uint64_t charged;
-    uint64_t step; /* the largest growth seen: drivers may take more than was asked */
+    uint64_t step; /* it has been seen to grow by multiples of this, or 0: by what was asked */
     bool created;  /* by cuMemPoolCreate, not one of the driver's own */
     bool doomed;   /* the program destroyed it while the driver still held memory for it */
 };
@@ -81,7 +81,7 @@ void memory_pools_trim(struct memory_gpu *gpu) {
 
 /* --- which pool --------------------------------------------------------------------------------------------- */
 
-void memory_pools_start(void) {
+void memory_pools_forget(void) {
     memory_table_reset(&pools);
 }
 
@@ -228,6 +228,16 @@ static bool reserve_growth(const struct stream_allocation *call, struct memory_p
     return memory_reserve(pool->gpu, bytes, GPUSLICE_MEMORY_DATA);
 }
 
+/* Of a growth and the step known so far: what drivers grow a pool by is not documented. */
+static uint64_t common_divisor(uint64_t a, uint64_t b) {
+    while (b) {
+        uint64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
 static CUresult grow_and_settle(const struct stream_allocation *call, struct memory_pool *pool, uint64_t reserved) {
     memory_lock_take(&pool->lock);
     uint64_t before = pool->charged;
@@ -235,8 +245,8 @@ static CUresult grow_and_settle(const struct stream_allocation *call, struct mem
     uint64_t holds = reserved_by(pool->handle);
     recharge(pool, reserved, holds);
     bool surprise = holds > before + reserved;
-    if (holds > before && holds - before > pool->step)
-        pool->step = holds - before;
+    if (surprise)
+        pool->step = common_divisor(holds - before, pool->step);
     if (result == CUDA_SUCCESS && surprise && memory_is_over(pool->gpu)) {
         (call->per_thread ? real.cuMemFreeAsync_ptsz : real.cuMemFreeAsync)(*call->pointer, call->stream);
         result = REFUSED;
@@ -256,8 +266,8 @@ static CUresult allocate(const struct stream_allocation *call) {
     if (!pool)
         return call_driver(call);
     uint64_t needed = memory_blocks(call->bytes);
-    if (needed < pool->step)
-        needed = pool->step;
+    if (pool->step && needed < UINT64_MAX - pool->step)
+        needed = (needed + pool->step - 1) / pool->step * pool->step;
     memory_begin(pool->gpu);
     CUresult result = reserve_growth(call, pool, needed) ? grow_and_settle(call, pool, needed) : REFUSED;
     memory_end(pool->gpu);

@@ -167,7 +167,5 @@ void memory_table_reown(struct memory_table *table, const void *owner, void *hei
 }
 
 void memory_table_reset(struct memory_table *table) {
-    for (unsigned i = 0; i < MEMORY_TABLE_SHARDS; i++)
-        free(table->shards[i].records);
     memset(table, 0, sizeof(*table));
 }

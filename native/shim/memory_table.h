@@ -57,7 +57,8 @@ void memory_table_take_all(struct memory_table *table, const void *owner,
 /* Every record of `owner` belongs to `heir` from now on. Looks at the whole table. */
 void memory_table_reown(struct memory_table *table, const void *owner, void *heir);
 
-/* In a forked child: everything is forgotten and every lock is free. */
+/* In a forked child: everything is forgotten and every lock is free. Nothing is given back to malloc, because a thread
+ * of the parent may have been in the middle of a change. */
 void memory_table_reset(struct memory_table *table);
 
 #endif
