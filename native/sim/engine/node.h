@@ -79,7 +79,8 @@ struct node_gpu_state {
     uint64_t used_blocks;
     uint64_t busy; /* ns: wall time with any GPU work */
     struct node_meter meter;
-    uint64_t reserved[8];
+    uint64_t accounting; /* NVML's accounting mode */
+    uint64_t reserved[7];
 };
 
 enum node_op_class {

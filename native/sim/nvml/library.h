@@ -1,0 +1,96 @@
+/* libnvidia-ml.so.1 of the simulated node. Every symbol of nvml.h is exported: what no file here defines is a weak
+ * stub (generated at build time from native/symbols/nvml.txt) that answers NVML_ERROR_NOT_SUPPORTED.
+ *
+ * A device handle is the address of the GPU in the node file. */
+#ifndef GPUSLICE_SIM_NVML_LIBRARY_H
+#define GPUSLICE_SIM_NVML_LIBRARY_H
+
+#define NVML_NO_UNVERSIONED_FUNC_DEFS /* nvmlInit is nvmlInit, not nvmlInit_v2 */
+#include <nvml.h>
+#include <stdbool.h>
+
+#include "member.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+extern struct member nvml_self;
+
+/* NVML_ERROR_UNINITIALIZED before the first init and after the last shutdown. */
+nvmlReturn_t nvml_ready(void);
+/* NVML_ERROR_INVALID_ARGUMENT: no handle of ours. */
+nvmlReturn_t nvml_gpu(nvmlDevice_t device, const struct sim_gpu **ret_gpu);
+/* Copies a string with its NUL. NVML_ERROR_INSUFFICIENT_SIZE. */
+nvmlReturn_t nvml_text(const char *text, char *buffer, unsigned length);
+
+static inline unsigned gpu_index(const struct sim_gpu *gpu) {
+    return (unsigned)(gpu - nvml_self.node->gpus);
+}
+
+static inline nvmlDevice_t gpu_handle(unsigned index) {
+    return (nvmlDevice_t)&nvml_self.node->gpus[index];
+}
+
+/* What a GPU is doing now. */
+struct gpu_moment {
+    double busy;         /* 0 to 1, of about the last second */
+    uint64_t busy_ns;    /* since the node was made */
+    uint64_t used_bytes; /* by all processes */
+    uint64_t now_ns;
+};
+struct gpu_moment gpu_moment(const struct sim_gpu *gpu);
+
+/* clocks.c */
+nvmlReturn_t gpu_temperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensor, unsigned *ret_celsius);
+
+/* A function that answers one value of a device: `gpu` is in scope of `expression`. */
+#define GETTER(function, type, expression)                                                                             \
+    EXPORT nvmlReturn_t function(nvmlDevice_t device, type *ret_value) {                                               \
+        const struct sim_gpu *gpu;                                                                                     \
+        nvmlReturn_t result = nvml_gpu(device, &gpu);                                                                  \
+        if (result != NVML_SUCCESS)                                                                                    \
+            return result;                                                                                             \
+        if (!ret_value)                                                                                                \
+            return NVML_ERROR_INVALID_ARGUMENT;                                                                        \
+        *ret_value = (type)(expression);                                                                               \
+        return NVML_SUCCESS;                                                                                           \
+    }
+
+/* The same for devices that have the thing at all. */
+#define GETTER_IF(has, function, type, expression)                                                                     \
+    EXPORT nvmlReturn_t function(nvmlDevice_t device, type *ret_value) {                                               \
+        const struct sim_gpu *gpu;                                                                                     \
+        nvmlReturn_t result = nvml_gpu(device, &gpu);                                                                  \
+        if (result != NVML_SUCCESS)                                                                                    \
+            return result;                                                                                             \
+        if (!ret_value)                                                                                                \
+            return NVML_ERROR_INVALID_ARGUMENT;                                                                        \
+        if (!(has))                                                                                                    \
+            return NVML_ERROR_NOT_SUPPORTED;                                                                           \
+        *ret_value = (type)(expression);                                                                               \
+        return NVML_SUCCESS;                                                                                           \
+    }
+
+/* Two values: current and pending, minimum and maximum. */
+#define GETTER_PAIR(has, function, type, first, second)                                                                \
+    EXPORT nvmlReturn_t function(nvmlDevice_t device, type *ret_first, type *ret_second) {                             \
+        const struct sim_gpu *gpu;                                                                                     \
+        nvmlReturn_t result = nvml_gpu(device, &gpu);                                                                  \
+        if (result != NVML_SUCCESS)                                                                                    \
+            return result;                                                                                             \
+        if (!ret_first || !ret_second)                                                                                 \
+            return NVML_ERROR_INVALID_ARGUMENT;                                                                        \
+        if (!(has))                                                                                                    \
+            return NVML_ERROR_NOT_SUPPORTED;                                                                           \
+        *ret_first = (type)(first);                                                                                    \
+        *ret_second = (type)(second);                                                                                  \
+        return NVML_SUCCESS;                                                                                           \
+    }
+
+#define GETTER_TEXT(function, expression)                                                                              \
+    EXPORT nvmlReturn_t function(nvmlDevice_t device, char *buffer, unsigned int length) {                             \
+        const struct sim_gpu *gpu;                                                                                     \
+        nvmlReturn_t result = nvml_gpu(device, &gpu);                                                                  \
+        return result != NVML_SUCCESS ? result : nvml_text(expression, buffer, length);                                \
+    }
+
+#endif
