@@ -89,6 +89,12 @@ nvmlReturn_t nvml_ready(void) {
     return result;
 }
 
+/* What every symbol does that is not modelled. */
+nvmlReturn_t nvml_stub(void) {
+    nvmlReturn_t result = nvml_ready();
+    return result == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : result;
+}
+
 nvmlReturn_t nvml_gpu(nvmlDevice_t device, const struct sim_gpu **ret_gpu) {
     nvmlReturn_t result = nvml_ready();
     if (result != NVML_SUCCESS)

@@ -17,6 +17,7 @@ extern struct member nvml_self;
 
 /* NVML_ERROR_UNINITIALIZED before the first init and after the last shutdown. */
 nvmlReturn_t nvml_ready(void);
+nvmlReturn_t nvml_stub(void);
 /* NVML_ERROR_INVALID_ARGUMENT: no handle of ours. */
 nvmlReturn_t nvml_gpu(nvmlDevice_t device, const struct sim_gpu **ret_gpu);
 /* Copies a string with its NUL. NVML_ERROR_INSUFFICIENT_SIZE. */
