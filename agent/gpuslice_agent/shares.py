@@ -9,7 +9,6 @@ from dataclasses import replace
 from gpuslice_agent.allocation import Defaults, allocate, resize
 from gpuslice_agent.enforcement import ContextOverhead, Enforcement, corrupt
 from gpuslice_agent.errors import (
-    CorruptShareError,
     EnforcementError,
     LedgerError,
     ShareError,
@@ -187,12 +186,19 @@ class Shares:
     def _resume(self, share: Share) -> None:
         try:
             self._shares[share.id] = self._enforcement.resume(share)
-        except CorruptShareError as error:
-            log.error("share is corrupt id=%s reason=%s", share.id, error)
-            self._shares[share.id] = corrupt(share)
+        except EnforcementError as error:
+            self._corrupt(share, error)
+
+    def _corrupt(self, share: Share, error: EnforcementError) -> None:
+        """The others go on."""
+        log.error("share is corrupt id=%s reason=%s", share.id, error)
+        self._shares[share.id] = corrupt(share)
 
     def _restart(self, share: Share) -> None:
         """The agent was killed between the record and the files."""
         self._enforcement.stop(share.id)
         overhead = self._overhead.last_known(share.gpu_uuid)
-        self._shares[share.id] = self._enforcement.start(share, overhead)
+        try:
+            self._shares[share.id] = self._enforcement.start(share, overhead)
+        except EnforcementError as error:
+            self._corrupt(share, error)

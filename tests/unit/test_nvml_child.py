@@ -1,10 +1,11 @@
 """A sick driver costs a reading, never the agent. The children here are real processes."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,62 @@ def test_a_machine_without_a_driver_is_told_what_to_do() -> None:
         assert "libnvidia-ml.so.1 was not found): install it, or try" in sight.problem
     else:
         pytest.skip("this machine has a driver")
+
+
+def test_all_gpus_that_were_there_are_unhealthy_when_the_driver_goes(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    starts = tmp_path / "starts"
+    script = f"if [ -e {gone} ]; then exit 1; fi; touch {gone}; echo >> {starts}; exec "
+    dies = child("uuid == 'GPU-1' and os._exit(1)")
+    sight = looked(("sh", "-c", script + '"$@"', "sh", *dies), times=2)
+    assert [gpu.health.state for gpu in sight.gpus] == [HealthState.UNHEALTHY] * 2
+    assert sight.problem == ""
+
+
+def test_gpus_that_all_fail_are_looked_at_with_a_new_child(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    read = f"""
+    if not os.path.exists({str(old)!r} + uuid):
+        open({str(old)!r} + uuid, "w").close()
+        return Failure("driver and library are of different versions")
+    """
+    sight = looked(child(read), times=2)
+    assert {gpu.health.state for gpu in sight.gpus} == {HealthState.HEALTHY}
+
+
+@pytest.fixture
+def freezer() -> Iterator[Path]:
+    """A control group in which processes ignore SIGKILL, as those stuck in a driver do."""
+    group = Path(f"/sys/fs/cgroup/freezer/gpuslice-test-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("no freezer of control groups version 1 here")
+    yield group
+    (group / "freezer.state").write_text("THAWED")
+    while (group / "cgroup.procs").read_text():
+        time.sleep(0.01)
+    group.rmdir()
+
+
+def test_no_second_child_joins_one_that_is_stuck_in_the_driver(
+    freezer: Path, tmp_path: Path
+) -> None:
+    frozen = tmp_path / "frozen"
+    freeze = f"""
+    if not os.path.exists({str(frozen)!r}):
+        open({str(frozen)!r}, "w").close()
+        open("{freezer}/cgroup.procs", "w").write("0")
+        open("{freezer}/freezer.state", "w").write("FROZEN")
+        time.sleep(1)  # the kernel's answer may come a moment later
+    """
+
+    async def use(nvml: Nvml) -> None:
+        with pytest.raises(NvmlHungError, match="did not answer"):
+            await nvml.read("GPU-0")
+        with pytest.raises(NvmlHungError, match="is stuck in the driver and cannot be killed"):
+            await nvml.read("GPU-0")
+        (freezer / "freezer.state").write_text("THAWED")
+        assert (await nvml.read("GPU-0")).memory_used_bytes > 0
+
+    with_nvml(child(freeze), use)

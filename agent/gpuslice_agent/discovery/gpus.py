@@ -12,7 +12,7 @@ from gpuslice_agent.nvml import Description, Nvml
 log = logging.getLogger(__name__)
 
 # Each attempt on a hung GPU costs a deadline and a new child.
-HUNG_PAUSE_SECONDS = 60.0
+PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +34,47 @@ class Gpus:
     def __init__(self, nvml: Nvml, sysfs: Path = Path("/sys")) -> None:
         self._nvml = nvml
         self._sysfs = sysfs
-        self._description: Description | None = None
+        self._description = Description("", "", ())
+        self._gpus: tuple[Gpu, ...] = ()
         self._last: dict[str, Gpu] = {}
         self._not_before: dict[str, float] = {}
+        self._anew_not_before = 0.0
 
     async def look(self) -> Sight:
-        if self._description is None:
-            try:
-                self._description = await self._describe()
-            except NvmlError as error:
-                return Sight(problem=f"No GPU can be seen: {error}.")
-        about = self._description
-        gpus = tuple([await self._look_at(gpu) for gpu in about.gpus])
+        try:
+            self._take_in(await self._nvml.describe())
+        except NvmlError as error:
+            return self._blind(error)
+        gpus = tuple([await self._look_at(gpu) for gpu in self._gpus])
         self._last = {gpu.uuid: gpu for gpu in gpus}
+        if all(gpu.health.state is HealthState.UNHEALTHY for gpu in gpus):
+            await self._begin_anew()
+        about = self._description
         problem = "" if gpus else "The NVIDIA driver is there, but it has no GPU."
         return Sight(about.driver_version, about.cuda_version, gpus, problem)
 
-    async def _describe(self) -> Description:
-        described = await self._nvml.describe()
-        for gpu in described.gpus:
-            log.info("GPU found index=%d uuid=%s name=%s", gpu.index, gpu.uuid, gpu.name)
-        return Description(
-            described.driver_version,
-            described.cuda_version,
-            tuple(replace(gpu, numa_node=self._numa_node(gpu)) for gpu in described.gpus),
-        )
+    async def _begin_anew(self) -> None:
+        """The driver may have been replaced, or GPUs added: only a new child sees that."""
+        if time.monotonic() >= self._anew_not_before:
+            self._anew_not_before = time.monotonic() + PAUSE_SECONDS
+            await self._nvml.end()
+
+    def _take_in(self, described: Description) -> None:
+        if described is self._description:
+            return
+        self._description = described
+        self._gpus = tuple(replace(gpu, numa_node=self._numa_node(gpu)) for gpu in described.gpus)
+        for gpu in self._gpus:
+            if gpu.uuid not in self._last:
+                log.info("GPU found index=%d uuid=%s name=%s", gpu.index, gpu.uuid, gpu.name)
+
+    def _blind(self, error: NvmlError) -> Sight:
+        """GPUs that were there before are there still, as far as anybody knows."""
+        gpus = tuple(_unhealthy(self._last.get(gpu.uuid, gpu), error) for gpu in self._gpus)
+        self._last = {gpu.uuid: gpu for gpu in gpus}
+        about = self._description
+        problem = "" if gpus else f"No GPU can be seen: {error}."
+        return Sight(about.driver_version, about.cuda_version, gpus, problem)
 
     async def _look_at(self, gpu: Gpu) -> Gpu:
         before = self._last.get(gpu.uuid, gpu)
@@ -67,7 +83,7 @@ class Gpus:
         try:
             seen = _healthy(gpu, await self._nvml.read(gpu.uuid))
         except NvmlHungError as error:
-            self._not_before[gpu.uuid] = time.monotonic() + HUNG_PAUSE_SECONDS
+            self._not_before[gpu.uuid] = time.monotonic() + PAUSE_SECONDS
             seen = _unhealthy(before, error)
         except NvmlError as error:
             seen = _unhealthy(before, error)

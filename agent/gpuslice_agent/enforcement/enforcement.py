@@ -10,7 +10,7 @@ from gpuslice_agent.enforcement.directories import Directories
 from gpuslice_agent.enforcement.library import AgentLibrary, OpenShare, Slot
 from gpuslice_agent.enforcement.tenants import Tenants
 from gpuslice_agent.enforcement.usage import Meter, process
-from gpuslice_agent.errors import CorruptShareError, EnforcementError
+from gpuslice_agent.errors import EnforcementError
 from gpuslice_agent.model import Limits, Owner, Process, Share, ShareState
 
 
@@ -85,7 +85,7 @@ class Enforcement:
         return held.files.process_count() if held else 0
 
     def used_bytes(self, share_id: str) -> int:
-        return self._held_or_error(share_id).files.usage().total_bytes
+        return self._held_or_error(share_id).files.usage().held_bytes
 
     def look(self, share: Share) -> Share:
         """The share with its usage as of now."""
@@ -94,7 +94,7 @@ class Enforcement:
             return share
         try:
             seen = held.files.usage()
-        except CorruptShareError:
+        except EnforcementError:
             return corrupt(share)
         paced = self._arbiters.paces(held.gpu_uuid)
         usage = held.meter.read(seen, time.monotonic_ns(), paced, self._process)

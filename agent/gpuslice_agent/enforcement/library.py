@@ -45,7 +45,7 @@ class Slot:
 class SlotUsage:
     """What the usage file of a share says."""
 
-    total_bytes: int
+    held_bytes: int  # by live processes: what the dead held is theirs no more
     busy_ns: int
     paces_itself: bool
     slots: tuple[Slot, ...]
@@ -154,7 +154,7 @@ class OpenShare:
             )
         )
         return SlotUsage(
-            total_bytes=usage.total_bytes,
+            held_bytes=usage.live_bytes,
             busy_ns=usage.busy_ns,
             paces_itself=bool(usage.pacing_local),
             slots=tuple(_slot(library.slots[i]) for i in range(min(usage.process_count, SLOTS))),

@@ -36,7 +36,7 @@ class Meter:
             self.throttled = self.throttled_ns > self.throttled_before_ns
             self._start(seen, now_ns)
         return Usage(
-            used_bytes=seen.total_bytes,
+            used_bytes=seen.held_bytes,
             busy_ns=seen.busy_ns,
             busy_ratio=self.busy_ratio,
             throttled_ns=self.throttled_ns,

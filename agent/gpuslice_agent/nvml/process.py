@@ -42,22 +42,20 @@ class Nvml:
         self._command = command or (sys.executable, "-P", "-m", "gpuslice_agent.nvml.child")
         self._turn = asyncio.Lock()
         self._child: Child | None = None
+        self._description: Description | None = None
         self._stuck: Child | None = None
         self._failures = 0
         self._not_before = 0.0
         self._why = NvmlError("NVML has not been asked yet")
 
     async def describe(self) -> Description:
+        """What this child, or the last, found when it started."""
         async with self._turn:
-            self._child = self._child or await self._start()
-            return await self._ask(Describe(), Description, self._start_deadline)
+            return await self._described()
 
     async def read(self, uuid: str) -> Reading:
         async with self._turn:
-            if self._child is None:
-                self._child = await self._start()
-                # The first call of a child loads the driver, which may take its time.
-                await self._ask(Describe(), Description, self._start_deadline)
+            await self._described()
             return (await self._ask(Read(uuid), Observation, self._deadline)).reading
 
     async def end(self) -> bool:
@@ -72,6 +70,14 @@ class Nvml:
         gone = await asyncio.to_thread(child.gone_within, END_SECONDS)
         self._stuck = None if gone else child
         return gone
+
+    async def _described(self) -> Description:
+        if self._child is None:
+            self._child, self._description = await self._start(), None
+        if self._description is None:
+            # The first call of a child loads the driver, which may take its time.
+            self._description = await self._ask(Describe(), Description, self._start_deadline)
+        return self._description
 
     async def _ask(self, request: Request, kind: type[A], deadline: float) -> A:
         child = self._child

@@ -47,7 +47,12 @@ def network() -> tuple[torch.nn.Module, torch.optim.Optimizer, torch.Tensor, tor
         torch.nn.Linear(512, 2048), torch.nn.ReLU(), torch.nn.Linear(2048, 512)
     ).cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    return model, optimizer, torch.randn(256, 512, device="cuda"), torch.randn(256, 512, device="cuda")
+    return (
+        model,
+        optimizer,
+        torch.randn(256, 512, device="cuda"),
+        torch.randn(256, 512, device="cuda"),
+    )
 
 
 def train() -> dict[str, object]:
