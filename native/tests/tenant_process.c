@@ -3,6 +3,7 @@
 #include "check.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,8 +20,10 @@ pid_t tenant_fork(int (*work)(void *), void *argument) {
     pid_t child = fork();
 
     CHECK(child >= 0);
-    if (child == 0)
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed case leaves nobody behind */
         _exit(work(argument));
+    }
     return child;
 }
 

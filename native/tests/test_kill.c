@@ -197,28 +197,47 @@ static void act_reserve_and_refund(void *unused) {
     gpuslice_refund(&victim, 3 * KIB, GPUSLICE_MEMORY_ARRAY);
 }
 
-/* The helper stops at every instruction in turn; meanwhile what it was about to confirm is confirmed, and undone. */
-CASE(a_process_frozen_while_it_confirms_for_another_does_not_confirm_twice) {
+/* Two victims: one has committed and not yet applied; the other stops after `instructions` instructions, within
+ * confirming that. Then the first goes on by `changes` more (0: to its end, undoing what it committed), then the other
+ * goes on. False: the other was done before. */
+static bool freeze_a_confirming_process(unsigned instructions, unsigned changes) {
     bool stopped = true;
 
-    for (unsigned instructions = 0; stopped; instructions++) {
-        new_share();
-        pid_t committed = step_start(prepare_victim, act_reserve_and_refund, NULL);
-        pid_t helper = step_start(prepare_victim, act_refund, NULL);
+    new_share();
+    pid_t committed = step_start(prepare_victim, act_reserve_and_refund, NULL);
+    pid_t confirming = step_start(prepare_victim, act_refund, NULL);
 
-        CHECK(step_until_change(committed, COMMITTED, observe));
-        for (unsigned i = 0; i < instructions && stopped; i++)
-            stopped = step_once(helper);
+    CHECK(step_until_change(committed, COMMITTED, observe));
+    for (unsigned i = 0; i < instructions && stopped; i++)
+        stopped = step_once(confirming);
+    if (changes)
+        step_until_change(committed, changes, observe);
+    else {
         CHECK_EQUAL(step_release(committed), 0);
         tenant_check_sum(&survivor);
-        CHECK_EQUAL(step_release(helper), 0);
-        tenant_check_sum(&survivor);
-        CHECK_EQUAL(tenant_held_bytes(&survivor, 1), VICTIM_HELD);
-        CHECK_EQUAL(tenant_held_bytes(&survivor, 2), VICTIM_HELD - 5 * KIB);
-        tenant_check_total(&survivor, SURVIVOR_HOLDS);
-        gpuslice_share_close(&survivor);
-        temporary_remove(directory);
     }
+    CHECK_EQUAL(step_release(confirming), 0);
+    if (changes)
+        CHECK_EQUAL(step_release(committed), 0);
+    tenant_check_sum(&survivor);
+    CHECK_EQUAL(tenant_held_bytes(&survivor, 1), VICTIM_HELD);
+    CHECK_EQUAL(tenant_held_bytes(&survivor, 2), VICTIM_HELD - 5 * KIB);
+    tenant_check_total(&survivor, SURVIVOR_HOLDS);
+    gpuslice_share_close(&survivor);
+    temporary_remove(directory);
+    return stopped;
+}
+
+CASE(a_process_frozen_while_it_confirms_for_another_does_not_confirm_twice) {
+    for (unsigned instructions = 0; freeze_a_confirming_process(instructions, 0); instructions++)
+        ;
+}
+
+CASE(a_process_frozen_while_it_confirms_for_another_does_not_take_the_next_intent_for_the_last) {
+    unsigned to_the_next_intent = TALLIED - COMMITTED + AFTER;
+
+    for (unsigned instructions = 0; freeze_a_confirming_process(instructions, to_the_next_intent); instructions++)
+        ;
 }
 
 int main(int argc, char **argv) {
