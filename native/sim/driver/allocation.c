@@ -54,7 +54,7 @@ void allocation_remove(struct allocation *allocation) {
     free(allocation);
 }
 
-void allocation_release_physical(struct allocation *allocation) {
+static void release_physical(struct allocation *allocation) {
     if (allocation->kind == ALLOCATION_IPC) {
         struct engine_physical *physical = allocation->owner;
         uint64_t bytes = engine_physical_bytes(physical);
@@ -69,7 +69,34 @@ void allocation_release_physical(struct allocation *allocation) {
 void allocations_release(struct context *context) {
     while (context->allocations) {
         struct allocation *allocation = context->allocations;
-        allocation_release_physical(allocation);
+        release_physical(allocation);
         allocation_remove(allocation);
     }
+}
+
+CUresult allocation_make(struct context *context, uint64_t bytes, enum allocation_kind kind, uint64_t *ret_base) {
+    struct allocation like = {.bytes = bytes, .kind = kind, .gpu = context->gpu, .context = context};
+    CUresult result = from_errno(engine_memory_alloc(context->gpu, bytes, &like.base));
+    if (result) return result;
+    lock_driver();
+    if (!allocation_add(&like)) result = CUDA_ERROR_OUT_OF_MEMORY;
+    unlock_driver();
+    if (result)
+        engine_memory_free(like.base);
+    else
+        *ret_base = like.base;
+    return result;
+}
+
+CUresult allocation_unmake(uint64_t base, enum allocation_kind kind) {
+    CUresult result = CUDA_ERROR_INVALID_VALUE;
+    lock_driver();
+    struct allocation *allocation = allocation_find(base);
+    if (allocation && allocation->base == base && allocation->kind == kind) {
+        release_physical(allocation);
+        allocation_remove(allocation);
+        result = CUDA_SUCCESS;
+    }
+    unlock_driver();
+    return result;
 }

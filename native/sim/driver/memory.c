@@ -17,18 +17,9 @@ static CUresult allocate(uint64_t bytes, enum allocation_kind kind, CUdeviceptr 
         return result;
     if (!ret_address || !bytes)
         return CUDA_ERROR_INVALID_VALUE;
-    struct allocation like = {.bytes = bytes, .kind = kind, .gpu = context->gpu, .context = context};
-    result = from_errno(engine_memory_alloc(context->gpu, bytes, &like.base));
-    if (result)
-        return result;
-    lock_driver();
-    if (!allocation_add(&like))
-        result = CUDA_ERROR_OUT_OF_MEMORY;
-    unlock_driver();
-    if (result)
-        engine_memory_free(like.base);
-    else
-        *ret_address = like.base;
+    uint64_t base;
+    result = allocation_make(context, bytes, kind, &base);
+    if (!result) *ret_address = base;
     return result;
 }
 
@@ -82,15 +73,7 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
     engine_gpu_wait(found.gpu, false);
     if (found.kind == ALLOCATION_POOL)
         return pool_free_now(address);
-    lock_driver();
-    allocation = allocation_find(address);
-    if (!allocation || allocation->base != address) {
-        unlock_driver();
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    allocation_remove(allocation);
-    unlock_driver();
-    return from_errno(engine_memory_free(address));
+    return allocation_unmake(address, found.kind);
 }
 
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {

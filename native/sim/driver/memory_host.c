@@ -1,9 +1,8 @@
 /* Host memory that the GPU can reach: allocated pinned, or registered. */
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
+#include "memory_host.h"
 
-#include "sim.h"
+#include <stdlib.h>
+#include <sys/mman.h>
 
 #define ALLOC_FLAGS (CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED)
 #define REGISTER_FLAGS                                                                                                 \
@@ -19,7 +18,7 @@ struct host_range *host_range_find(uintptr_t address) {
     return NULL;
 }
 
-static CUresult add(uintptr_t base, size_t bytes, unsigned flags, bool registered, struct context *context) {
+CUresult host_range_add(uintptr_t base, size_t bytes, unsigned flags, bool registered, struct context *context) {
     struct host_range *range = malloc(sizeof *range);
     if (!range)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -35,8 +34,7 @@ static CUresult add(uintptr_t base, size_t bytes, unsigned flags, bool registere
     return CUDA_SUCCESS;
 }
 
-/* Takes the range that begins at `base` out of the list; 0: there is none of that sort. */
-static size_t take(uintptr_t base, bool registered) {
+size_t host_range_take(uintptr_t base, bool registered) {
     size_t bytes = 0;
     lock_driver();
     for (struct host_range **link = &ranges; *link; link = &(*link)->next) {
@@ -65,7 +63,7 @@ CUresult cuMemHostAlloc(void **ret_pointer, size_t bytes, unsigned flags) {
     void *pointer = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pointer == MAP_FAILED)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    result = add((uintptr_t)pointer, bytes, flags, false, context);
+    result = host_range_add((uintptr_t)pointer, bytes, flags, false, context);
     if (result)
         munmap(pointer, bytes);
     else
@@ -93,7 +91,7 @@ CUresult cuMemFreeHost(void *pointer) {
         return CUDA_ERROR_INVALID_VALUE;
     if (is_live(context, MAGIC_CONTEXT))
         engine_gpu_wait(context->gpu, false);
-    size_t bytes = take((uintptr_t)pointer, false);
+    size_t bytes = host_range_take((uintptr_t)pointer, false);
     if (!bytes)
         return CUDA_ERROR_INVALID_VALUE;
     munmap(pointer, bytes);
@@ -110,7 +108,7 @@ CUresult cuMemHostRegister_v2(void *pointer, size_t bytes, unsigned flags) {
         return result;
     if (!pointer || !bytes || flags & ~(unsigned)REGISTER_FLAGS)
         return CUDA_ERROR_INVALID_VALUE;
-    return add((uintptr_t)pointer, bytes, flags, true, context);
+    return host_range_add((uintptr_t)pointer, bytes, flags, true, context);
 }
 CUresult cuMemHostRegister(void *pointer, size_t bytes, unsigned flags) {
     return cuMemHostRegister_v2(pointer, bytes, flags);
@@ -122,7 +120,7 @@ CUresult cuMemHostUnregister(void *pointer) {
         return result;
     if (!pointer)
         return CUDA_ERROR_INVALID_VALUE;
-    return take((uintptr_t)pointer, true) ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+    return host_range_take((uintptr_t)pointer, true) ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
 }
 
 CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *address, void *pointer, unsigned flags) {

@@ -79,6 +79,7 @@ struct context {
     unsigned long long id;
     bool primary;
     _Atomic int error; /* sticky: what a faulty kernel left; every later call answers it */
+    unsigned attached; /* cuCtxAttach without its cuCtxDetach */
     uint32_t peers;    /* GPUs whose memory may be reached, one bit each */
     size_t limits[16];
     CUfunc_cache cache;
@@ -101,7 +102,14 @@ extern struct context *contexts; /* live ones */
 /* --- allocation.c: what lies at a device address; all under driver_lock ----------------------------------------------
  */
 
-enum allocation_kind { ALLOCATION_LINEAR = 1, ALLOCATION_MANAGED, ALLOCATION_POOL, ALLOCATION_IPC, ALLOCATION_GRAPH };
+enum allocation_kind {
+    ALLOCATION_LINEAR = 1,
+    ALLOCATION_MANAGED,
+    ALLOCATION_POOL,
+    ALLOCATION_IPC,
+    ALLOCATION_GRAPH,
+    ALLOCATION_ARRAY,
+};
 
 struct allocation {
     uint64_t base, bytes; /* bytes as asked, never 0 */
@@ -119,7 +127,10 @@ struct allocation *allocation_add(const struct allocation *like);
 void allocation_remove(struct allocation *allocation);
 /* Gives all that a context still holds back to the engine. */
 void allocations_release(struct context *context);
-void allocation_release_physical(struct allocation *allocation);
+/* Takes device memory and notes it as the context's, or neither. */
+CUresult allocation_make(struct context *context, uint64_t bytes, enum allocation_kind kind, uint64_t *ret_base);
+/* The opposite: both at once. CUDA_ERROR_INVALID_VALUE: nothing of that kind begins there. */
+CUresult allocation_unmake(uint64_t base, enum allocation_kind kind);
 
 /* --- stream.c -------------------------------------------------------------------------------------------------- */
 
