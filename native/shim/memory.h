@@ -41,6 +41,7 @@ struct memory_gpu {
     unsigned contexts;
     uint64_t settled_ns;    /* when it was last looked at */
     _Atomic uint32_t stale; /* a look is due: something may have grown, or the last look found calls under way */
+    _Atomic uint32_t always_stale; /* something may shrink and no call will show it */
 
     /* memory_context.c */
     struct memory_lock primary_lock; /* over the retain or release of the primary context */

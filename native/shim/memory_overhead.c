@@ -94,7 +94,8 @@ void memory_overhead_take_over(struct memory_gpu *gpu, uint64_t bytes) {
     memory_charge(gpu, bytes, GPUSLICE_MEMORY_MODULE);
     memory_refund(gpu, bytes, GPUSLICE_MEMORY_DATA);
     memory_lock_give(&gpu->overhead_lock);
-    memory_overhead_touch(gpu);
+    /* Its end can not be seen, so from now on every look at the account is a look at NVML. */
+    atomic_store_explicit(&gpu->always_stale, 1, memory_order_relaxed);
 }
 
 void memory_overhead_exclude(struct memory_gpu *gpu, uint64_t bytes) {
@@ -108,7 +109,8 @@ void memory_overhead_touch(struct memory_gpu *gpu) {
 }
 
 void memory_overhead_refresh(struct memory_gpu *gpu) {
-    if (atomic_load_explicit(&gpu->stale, memory_order_relaxed))
+    if (atomic_load_explicit(&gpu->stale, memory_order_relaxed) ||
+        atomic_load_explicit(&gpu->always_stale, memory_order_relaxed))
         memory_overhead_settle(gpu, GPUSLICE_MEMORY_MODULE);
 }
 

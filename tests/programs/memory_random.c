@@ -1,6 +1,6 @@
 /* Takes and gives device memory in every legal way, in an order that a seed decides.
  *
- *     memory_random SEED STEPS LARGEST
+ *     memory_random SEED STEPS LARGEST [KIND...]     all kinds, or those named
  *
  * After each step it says what it did in a line of JSON and waits for a line on standard input, so that somebody can
  * compare what is charged with what the node holds.
@@ -15,6 +15,8 @@
 static struct piece pieces[PIECES_MAX];
 static unsigned piece_count;
 static size_t largest;
+static const struct memory_kind *chosen_kinds[64];
+static unsigned chosen_count;
 
 static void say(const char *verb, const char *kind, size_t bytes, CUresult result) {
     size_t free_bytes, total;
@@ -34,7 +36,7 @@ static size_t some_bytes(void) {
 }
 
 static void take(void) {
-    const struct memory_kind *kind = &memory_kinds[(unsigned)rand() % memory_kind_count];
+    const struct memory_kind *kind = chosen_kinds[(unsigned)rand() % chosen_count];
     struct piece *piece = &pieces[piece_count];
     *piece = (struct piece){.kind = kind, .bytes = some_bytes(), .descriptor = -1};
     size_t bytes = piece->bytes;
@@ -56,8 +58,12 @@ static void give(void) {
 int main(int argc, char **argv) {
     CUdevice device;
     CUcontext context;
-    if (argc != 4)
+    if (argc < 4)
         return 2;
+    for (int i = 4; i < argc; i++)
+        chosen_kinds[chosen_count++] = memory_kind_named(argv[i]);
+    for (unsigned i = 0; argc == 4 && i < memory_kind_count; i++)
+        chosen_kinds[chosen_count++] = &memory_kinds[i];
     srand((unsigned)strtoul(argv[1], NULL, 10));
     largest = strtoull(argv[3], NULL, 10);
     MUST(cuInit(0));
