@@ -183,7 +183,7 @@ int engine_gpu_wait(unsigned gpu, bool spin);
 uint64_t engine_now(void);
 
 /* Tickets that processes share (interprocess events): numbers within the node that stand for the last ticket put
- * there. They live as long as the node; -ENOSPC: 65536 are in use. */
+ * there. They end with the process that made them; -ENOSPC: 65536 are in use. */
 int engine_shared_ticket_create(uint32_t *ret_id);
 int engine_shared_ticket_put(uint32_t id, struct engine_ticket ticket, const struct engine_times *times);
 /* `ret_times`: as put; may be NULL. -ENOENT: no such number. */

@@ -136,7 +136,7 @@ struct node_object {
 };
 
 struct node_shared_ticket {
-    uint64_t used;
+    uint64_t owner;              /* who made it; 0: free */
     uint64_t channel_generation; /* channel << 32 | generation */
     uint64_t sequence, start_ns, end_ns;
 };
@@ -157,11 +157,12 @@ struct node_file {
     _Alignas(64) uint64_t journal_length;
     struct node_journal_entry journal[NODE_JOURNAL];
 
-    uint64_t process_count; /* entries ever used; the rest need no look */
-    uint64_t channel_count; /* likewise */
-    uint64_t object_count;  /* likewise */
-    uint64_t object_ids;    /* given out so far */
-    uint64_t ended_count;   /* ever; ended[i % NODE_ENDED] */
+    uint64_t process_count;       /* entries ever used; the rest need no look */
+    uint64_t channel_count;       /* likewise */
+    uint64_t object_count;        /* likewise */
+    uint64_t object_ids;          /* given out so far */
+    uint64_t shared_ticket_count; /* as process_count */
+    uint64_t ended_count;         /* ever; ended[i % NODE_ENDED] */
     struct node_timeline timeline;
     struct node_gpu_state gpu_states[SIM_GPUS_MAX];
     struct node_process processes[NODE_PROCESSES];

@@ -39,6 +39,11 @@ void reap_process(struct member *member, unsigned index) {
     reap_work(node, index);
     for (uint64_t o = 0; o < node->object_count; o++)
         object_drop_holder(member, o, index);
+    for (uint64_t t = 0; t < node->shared_ticket_count; t++) {
+        if (node->shared_tickets[t].owner && owner_index(node->shared_tickets[t].owner) == index)
+            journal_put(node, &node->shared_tickets[t].owner, 0);
+        journal_commit(node);
+    }
     for (unsigned g = 0; g < node->info.gpu_count; g++) {
         journal_put(node, &node->gpu_states[g].used_blocks, node->gpu_states[g].used_blocks - process->gpus[g].blocks);
         journal_put(node, &process->gpus[g].blocks, 0);

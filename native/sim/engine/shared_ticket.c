@@ -6,7 +6,7 @@
 
 static struct node_shared_ticket *at(uint32_t id) {
     struct node_shared_ticket *shared = &engine_self.node->shared_tickets[id % NODE_SHARED_TICKETS];
-    return id < NODE_SHARED_TICKETS && shared->used ? shared : NULL;
+    return id < NODE_SHARED_TICKETS && shared->owner ? shared : NULL;
 }
 
 int engine_shared_ticket_create(uint32_t *ret_id) {
@@ -14,10 +14,12 @@ int engine_shared_ticket_create(uint32_t *ret_id) {
     node_lock(&engine_self);
     for (uint32_t id = 0; id < NODE_SHARED_TICKETS && result < 0; id++) {
         struct node_shared_ticket *shared = &engine_self.node->shared_tickets[id];
-        if (shared->used)
+        if (shared->owner)
             continue;
-        *shared = (struct node_shared_ticket){0}; /* of no meaning until `used` */
-        journal_put(engine_self.node, &shared->used, 1);
+        *shared = (struct node_shared_ticket){0}; /* of no meaning until `owner` */
+        if (id >= engine_self.node->shared_ticket_count)
+            journal_put(engine_self.node, &engine_self.node->shared_ticket_count, id + 1);
+        journal_put(engine_self.node, &shared->owner, engine_self.self);
         *ret_id = id;
         result = 0;
     }
@@ -55,6 +57,6 @@ void engine_shared_ticket_destroy(uint32_t id) {
     node_lock(&engine_self);
     struct node_shared_ticket *shared = at(id);
     if (shared)
-        journal_put(engine_self.node, &shared->used, 0);
+        journal_put(engine_self.node, &shared->owner, 0);
     node_unlock(&engine_self);
 }
