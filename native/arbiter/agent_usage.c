@@ -104,10 +104,11 @@ int gpuslice_agent_share_usage(const struct gpuslice_agent_share *share, struct 
     if (error)
         return error;
     uint64_t heartbeat_ns = atomic_load_explicit(&grant->heartbeat_ns, memory_order_relaxed);
+    uint64_t busy_ns = least(usage->busy_ns, now_ns);
 
     *ret_usage = (struct gpuslice_share_usage){
         .total_bytes = word_bytes(usage->total_word),
-        .busy_ns = least(usage->busy_ns, now_ns),
+        .busy_ns = busy_ns - least(atomic_load_explicit(&grant->overlap_ns, memory_order_relaxed), busy_ns),
         .credit_ns = atomic_load_explicit(&grant->credit_ns, memory_order_relaxed),
         .pacing_local = heartbeat_ns + HEARTBEAT_STALE_NS < now_ns,
     };

@@ -41,6 +41,11 @@ static size_t edges_of(const struct arbiter_span *span, const struct arbiter_sha
     return count;
 }
 
+static void give_back(struct arbiter_share *share, int64_t length) {
+    share->balance_ns += length;
+    share->overlap_ns += (uint64_t)length;
+}
+
 /* One stretch in which the same shares execute throughout: the newcomer pays its part, the others, who had shared it
  * among themselves, get the difference back. */
 static void split(struct arbiter_share *own, struct arbiter_share *const *shares, size_t share_count, uint64_t from_ns,
@@ -49,11 +54,13 @@ static void split(struct arbiter_share *own, struct arbiter_share *const *shares
     for (size_t i = 0; i < share_count; i++)
         others += shares[i] != own && covers(shares[i], from_ns, until_ns);
     own->balance_ns -= length / (others + 1);
+    own->charged_ns += (uint64_t)(length / (others + 1));
+    own->overlap_ns += (uint64_t)(length - length / (others + 1));
     if (others == 0)
         return;
     for (size_t i = 0; i < share_count; i++)
         if (shares[i] != own && covers(shares[i], from_ns, until_ns))
-            shares[i]->balance_ns += length / others - length / (others + 1);
+            give_back(shares[i], length / others - length / (others + 1));
 }
 
 static void remember(struct arbiter_share *share, struct arbiter_span span) {

@@ -15,7 +15,9 @@
 #define IDLE_KEEPS_NS (40 * MS)
 #define BUSY_KEEPS_NS (1000 * MS)
 #define COMMON_KEEPS_NS (50 * MS)
-/* A share that used up its balance goes on when this much is there, so that it is not woken for crumbs. */
+/* A share may run into debt by what it earns in this time, so that it need not stop and wait for the next look. Then it
+ * pays, and goes on when a burst is saved up, so that it is not woken for crumbs. */
+#define DEBT_NS (30 * MS)
 #define BURST_NS (2 * MS)
 #define BURST_PERIOD_NS (20 * MS)
 /* Without work for this long, the turn is over: host code between two launches is not idleness. */
@@ -27,7 +29,8 @@
 #define DRAIN_LATE_NS (1 * MS)
 /* When all is quiet: how long to keep looking before sleeping on the doorbells, and how often to look. */
 #define LINGER_NS (20 * MS)
-#define LOOK_NS (1 * MS)
+#define LOOK_SOONEST_NS (MS / 2)
+#define LOOK_LATEST_NS (10 * MS)
 /* A share that runs with a gate but without a limit: as good as none, yet its run-ahead stays bounded. */
 #define AMPLE_NS (1000 * MS)
 
@@ -53,6 +56,10 @@ static int64_t burst_of(const struct arbiter_share *share) {
     return burst < BURST_NS ? burst : BURST_NS;
 }
 
+static int64_t debt_of(const struct arbiter_share *share) {
+    return cores_of(share, DEBT_NS);
+}
+
 /* How far it is behind, by the clock: in this time it earned what it is owed. */
 static int64_t lag_of(const struct arbiter_share *share) {
     return share->balance_ns / (int64_t)share->cores * 100;
@@ -73,7 +80,7 @@ static void settle(struct arbiter_share *share) {
         share->leftover_ns += (uint64_t)-share->balance_ns / (share->weight ? share->weight : 1);
         share->balance_ns = 0;
     }
-    if (share->balance_ns < burst_of(share) / 4)
+    if (share->balance_ns < -debt_of(share) / 2)
         share->dry = true;
 }
 
@@ -136,12 +143,31 @@ static bool goes_before(const struct arbiter_share *a, const struct arbiter_shar
     return a->leftover_ns < b->leftover_ns;
 }
 
-static struct arbiter_share *pick(struct arbiter_share *const *shares, size_t count) {
+/* The best of all but `other_than` (NULL: of all). */
+static struct arbiter_share *pick(struct arbiter_share *const *shares, size_t count,
+                                  const struct arbiter_share *other_than) {
     struct arbiter_share *best = NULL;
     for (size_t i = 0; i < count; i++)
-        if (may_run(shares[i]) && (!best || goes_before(shares[i], best)))
+        if (shares[i] != other_than && may_run(shares[i]) && (!best || goes_before(shares[i], best)))
             best = shares[i];
     return best;
+}
+
+/* A holder that had its turn and says that it used little of it: it had little to do, or lies. It would stay the one
+ * furthest behind for ever, so its equals go first once. */
+static bool wasted_turn(const struct arbiter_state *state, uint64_t now_ns) {
+    return state->holder && now_ns >= state->turn_ends_ns &&
+           (state->holder->charged_ns - state->turn_charged_ns) * 4 < now_ns - state->turn_began_ns;
+}
+
+static struct arbiter_share *pick_next(const struct arbiter_state *state, struct arbiter_share *const *shares,
+                                       size_t count, uint64_t now_ns) {
+    struct arbiter_share *next = pick(shares, count, NULL);
+    if (!next || next != state->holder || !wasted_turn(state, now_ns))
+        return next;
+    struct arbiter_share *other = pick(shares, count, next);
+    bool equals = other && other->priority == next->priority && has_promise(other) == has_promise(next);
+    return equals ? other : next;
 }
 
 /* The holder is not interrupted within its turn by its equals: only by a higher class, or by a promise while it runs
@@ -187,12 +213,14 @@ static void hand_over(struct arbiter_state *state, struct arbiter_share *next, s
     }
     state->holder = next;
     state->drain_began_ns = 0;
+    state->turn_began_ns = now_ns;
+    state->turn_charged_ns = next->charged_ns;
     state->turn_ends_ns = now_ns + turn_of(next, shares, count);
 }
 
 static void take_turns(struct arbiter_state *state, struct arbiter_share *const *shares, size_t count,
                        uint64_t now_ns) {
-    struct arbiter_share *next = pick(shares, count);
+    struct arbiter_share *next = pick_next(state, shares, count, now_ns);
     if (!next) { /* nobody may: a share that is out of balance keeps the turn, its credit holds it back */
         if (state->holder && !state->holder->working)
             state->holder = NULL;
@@ -204,14 +232,12 @@ static void take_turns(struct arbiter_state *state, struct arbiter_share *const 
     }
 }
 
-/* Wraps nowhere: busy_ns is the tenant's word. */
+/* May wrap around: busy_ns is the tenant's word, and so the tenant's harm. */
 static uint64_t credit_of(const struct arbiter_share *share, bool alone) {
     if (takes_leftover(share))
         return alone ? ARBITER_UNLIMITED : share->busy_ns + (uint64_t)AMPLE_NS;
-    int64_t ahead = share->dry && share->balance_ns > 0 ? 0 : share->balance_ns;
-    if (ahead < 0 && (uint64_t)-ahead > share->busy_ns)
-        return 0;
-    return share->busy_ns + (uint64_t)ahead;
+    int64_t ahead_ns = share->balance_ns + debt_of(share);
+    return share->busy_ns + (share->dry || ahead_ns < 0 ? 0 : (uint64_t)ahead_ns);
 }
 
 static void publish(const struct arbiter_state *state, struct arbiter_share *const *shares, size_t count) {
@@ -228,19 +254,45 @@ static void publish(const struct arbiter_state *state, struct arbiter_share *con
     }
 }
 
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* When the share's account changes what it may do: it may have used up its balance, or saved up a burst. */
+static uint64_t account_turns(const struct arbiter_share *share, uint64_t now_ns) {
+    if (takes_leftover(share) || !share->working)
+        return UINT64_MAX;
+    int64_t ns = share->dry ? (burst_of(share) - share->balance_ns) / (int64_t)share->cores * 100
+                            : share->balance_ns + debt_of(share) / 2;
+    return now_ns + (ns > 0 ? (uint64_t)ns : 0);
+}
+
+/* The end of the turn, or of what is in the way of it: until its forecast the holder is certainly not idle. */
+static uint64_t turn_changes(const struct arbiter_state *state, uint64_t now_ns) {
+    const struct arbiter_share *holder = state->holder;
+    if (!holder)
+        return now_ns;
+    if (state->drain_began_ns != 0)
+        return drained_at(state, now_ns);
+    uint64_t idle_ns = (holder->in_flight ? holder->in_flight_until_ns : now_ns) + (uint64_t)IDLE_AFTER_NS;
+    return least(state->turn_ends_ns, idle_ns);
+}
+
 static uint64_t next_look(const struct arbiter_state *state, struct arbiter_share *const *shares, size_t count,
                           uint64_t now_ns) {
-    uint64_t worked_at = 0, look = now_ns + (uint64_t)LOOK_NS;
-    for (size_t i = 0; i < count; i++)
+    uint64_t worked_at = 0, look = now_ns + (uint64_t)LOOK_LATEST_NS;
+    size_t live = 0;
+    for (size_t i = 0; i < count; i++) {
+        live += shares[i]->live;
         if (shares[i]->live && shares[i]->worked_at_ns > worked_at)
             worked_at = shares[i]->worked_at_ns;
+        look = least(look, account_turns(shares[i], now_ns));
+    }
     if (worked_at == 0 || now_ns - worked_at > (uint64_t)LINGER_NS)
         return UINT64_MAX;
-    if (state->drain_began_ns != 0) {
-        uint64_t drained = drained_at(state, now_ns);
-        return drained > now_ns && drained < look ? drained : look;
-    }
-    return state->holder && state->turn_ends_ns > now_ns && state->turn_ends_ns < look ? state->turn_ends_ns : look;
+    if (live > 1)
+        look = least(look, turn_changes(state, now_ns));
+    return look > now_ns + LOOK_SOONEST_NS ? look : now_ns + (uint64_t)LOOK_SOONEST_NS;
 }
 
 uint64_t arbiter_decide(struct arbiter_state *state, struct arbiter_share *const *shares, size_t count,

@@ -34,6 +34,8 @@ struct arbiter_share {
     bool known;            /* busy_ns has been seen once: what was before is nobody's debt */
     bool dry;              /* has used up its balance, and waits until a burst is saved up */
     int64_t balance_ns;    /* GPU time earned and not used; negative: debt */
+    uint64_t charged_ns;   /* GPU time it was charged when it was seen, before later splits */
+    uint64_t overlap_ns;   /* of busy_ns: what was split off for others */
     uint64_t leftover_ns;  /* used of what others left, divided by weight */
     bool working;          /* has work, or had it a moment ago */
     uint64_t worked_at_ns; /* when it last had work */
@@ -47,6 +49,8 @@ struct arbiter_share {
 
 struct arbiter_state {
     struct arbiter_share *holder; /* whose turn it is, or NULL */
+    uint64_t turn_began_ns;       /* when it began */
+    uint64_t turn_charged_ns;     /* the holder's charged_ns then */
     uint64_t turn_ends_ns;        /* when the turn is looked at again */
     uint64_t drain_began_ns;      /* the holder's turn is over, its last work still executes; 0: not so */
     uint64_t decided_at_ns;       /* the last call; 0: none */

@@ -8,13 +8,11 @@
 
 #include "../region/share.h"
 
-#define LOOK_FOR_LIVE_NS UINT64_C(10000000)
+/* Limits and membership change seldom, and finding out takes a system call for each process. */
+#define LOOK_AGAIN_NS UINT64_C(10000000)
 #define BEAT_NS UINT64_C(50000000) /* half of what is promised: a late thread is no stale heartbeat */
 
-static void find_live(struct arbiter_seat *seat, uint64_t now_ns) {
-    if (seat->looked_for_live_ns != 0 && now_ns - seat->looked_for_live_ns < LOOK_FOR_LIVE_NS)
-        return;
-    seat->looked_for_live_ns = now_ns;
+static void find_live(struct arbiter_seat *seat) {
     seat->live_count = 0;
     for (uint32_t slot = 0; seat->live_count < SEAT_LIVE_MAX; slot++) {
         slot = agent_next_held(seat->files->usage, slot);
@@ -22,6 +20,17 @@ static void find_live(struct arbiter_seat *seat, uint64_t now_ns) {
             break;
         seat->live[seat->live_count++] = (uint16_t)slot;
     }
+}
+
+static void read_limits(struct arbiter_seat *seat) {
+    struct arbiter_share *account = &seat->account;
+    struct gpuslice_limits limits;
+    if (!gpuslice_limits_read(seat->files->grant, &limits))
+        return;
+    account->cores = limits.cores;
+    account->weight = limits.weight;
+    account->policy = limits.policy;
+    account->priority = limits.priority;
 }
 
 static void add_process(struct arbiter_share *account, const struct gpuslice_slot *slot) {
@@ -61,16 +70,13 @@ static bool read_usage(struct arbiter_seat *seat) {
 
 void seat_read(struct arbiter_seat *seat, uint64_t now_ns) {
     struct arbiter_share *account = &seat->account;
-    struct gpuslice_limits limits;
-    if (gpuslice_limits_read(seat->files->grant, &limits)) {
-        account->cores = limits.cores;
-        account->weight = limits.weight;
-        account->policy = limits.policy;
-        account->priority = limits.priority;
+    if (seat->looked_ns == 0 || now_ns - seat->looked_ns >= LOOK_AGAIN_NS) {
+        seat->looked_ns = now_ns;
+        find_live(seat);
+        read_limits(seat);
     }
     account->in_flight = account->waiting = false;
     account->in_flight_until_ns = 0;
-    find_live(seat, now_ns);
     account->live = seat->live_count > 0 && read_usage(seat);
 }
 
@@ -96,6 +102,7 @@ void seat_write(struct arbiter_seat *seat, uint64_t now_ns) {
     bool ran = atomic_load_explicit(&grant->run_word, memory_order_relaxed) & GPUSLICE_RUN;
     if (account->credit_ns != old_credit_ns)
         atomic_store_explicit(&grant->credit_ns, account->credit_ns, memory_order_relaxed);
+    atomic_store_explicit(&grant->overlap_ns, account->overlap_ns, memory_order_relaxed);
     if (account->run != ran || opens(account, old_credit_ns))
         change_run(grant, account->run);
     if (now_ns - seat->heartbeat_ns >= BEAT_NS) {
@@ -105,10 +112,10 @@ void seat_write(struct arbiter_seat *seat, uint64_t now_ns) {
     }
 }
 
-void seat_set_asleep(struct arbiter_seat *seat, bool asleep) {
-    if (atomic_load_explicit(&seat->files->grant->asleep, memory_order_relaxed) == asleep)
+void seat_set_doorbell(struct arbiter_seat *seat, enum gpuslice_doorbell doorbell) {
+    if (atomic_load_explicit(&seat->files->grant->doorbell, memory_order_relaxed) == (uint32_t)doorbell)
         return; /* the line is read at every launch */
     /* Sequentially consistent: either the share that starts work sees that it must ring, or the look that follows
      * sees its work. */
-    atomic_store_explicit(&seat->files->grant->asleep, asleep, memory_order_seq_cst);
+    atomic_store_explicit(&seat->files->grant->doorbell, (uint32_t)doorbell, memory_order_seq_cst);
 }

@@ -10,8 +10,8 @@
 struct arbiter_seat {
     struct arbiter_share account;
     struct gpuslice_agent_share *files;
-    uint64_t looked_for_live_ns; /* when `live` was last found out; 0: must be */
-    uint64_t heartbeat_ns;       /* as last written */
+    uint64_t looked_ns;    /* when limits and `live` were last found out; 0: must be */
+    uint64_t heartbeat_ns; /* as last written */
     uint32_t live_count;
     uint16_t live[SEAT_LIVE_MAX]; /* the slots that processes hold, ascending */
 };
@@ -20,7 +20,7 @@ struct arbiter_seat {
 void seat_read(struct arbiter_seat *seat, uint64_t now_ns);
 /* Publishes seat->account's decision, wakes who waits for it, and beats. */
 void seat_write(struct arbiter_seat *seat, uint64_t now_ns);
-/* Tells the share whether it must ring. */
-void seat_set_asleep(struct arbiter_seat *seat, bool asleep);
+/* Tells the share when to ring. */
+void seat_set_doorbell(struct arbiter_seat *seat, enum gpuslice_doorbell doorbell);
 
 #endif

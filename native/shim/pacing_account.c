@@ -63,7 +63,7 @@ void pacing_open(struct pacing_stream *stream, uint64_t now_ns) {
         /* Sequentially consistent: see pacing_ring(). */
         atomic_fetch_add_explicit(&slot->in_flight, 1, memory_order_seq_cst);
     }
-    pacing_ring(gpu);
+    pacing_ring(gpu, GPUSLICE_DOORBELL_WORK);
     pacing_watch();
 }
 

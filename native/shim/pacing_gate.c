@@ -77,11 +77,11 @@ static bool may_launch(struct gate *gate, uint64_t now_ns) {
     return false;
 }
 
-void pacing_ring(struct pacing_gpu *gpu) {
+void pacing_ring(struct pacing_gpu *gpu, enum gpuslice_doorbell reason) {
     const struct gpuslice_grant *grant = gpu->tenant->share.grant;
-    /* Sequentially consistent, after the store that says there is work: either we see that the arbiter sleeps, or it
-     * sees the work before it does. */
-    if (atomic_load_explicit(&grant->asleep, memory_order_seq_cst))
+    /* Sequentially consistent, after the store that says there is work: either we see what the arbiter wants to be
+     * told, or it sees the work before it sleeps. */
+    if (atomic_load_explicit(&grant->doorbell, memory_order_seq_cst) >= (uint32_t)reason)
         gpuslice_doorbell_ring(&gpu->tenant->share);
 }
 
@@ -90,7 +90,7 @@ static void start_waiting(struct gate *gate, uint64_t now_ns) {
     gate->waiting_since_ns = now_ns;
     if (slot)
         atomic_fetch_add_explicit(&slot->waiting, 1, memory_order_seq_cst);
-    pacing_ring(gate->gpu);
+    pacing_ring(gate->gpu, gate->word & GPUSLICE_RUN ? GPUSLICE_DOORBELL_WORK : GPUSLICE_DOORBELL_WAIT);
 }
 
 static void stop_waiting(const struct gate *gate, uint64_t now_ns) {

@@ -35,6 +35,8 @@ static void count_launches(const struct pacing_stream *stream, uint32_t launches
 }
 
 void pacing_marker_record(struct pacing_stream *stream, bool starts) {
+    /* What counts towards the next marker counts towards the next asking, too: begin both again. */
+    atomic_store_explicit(&stream->lane.pass, 0, memory_order_relaxed);
     /* Acquire: pairs with the count after the launch; all that is counted stands in the stream. */
     stream->carried += atomic_exchange_explicit(&stream->lane.unmarked, 0, memory_order_acquire);
     uint32_t launches = launches_of(stream->carried);
@@ -86,8 +88,8 @@ static void learn(const struct pacing_stream *stream, const struct pacing_marker
         return;
     if (stream->last_end_ns >= marker->recorded_ns)
         pacing_cost_learn(marker->sample, whole_ns);
-    else if (backlog_ns > 0) /* the host may have been held up between the first marker and the launch */
-        pacing_cost_learn(marker->sample, whole_ns / 2 < backlog_ns ? whole_ns : backlog_ns);
+    else if (backlog_ns > 0) /* the marker followed the launch at once, the launch perhaps not the marker before it */
+        pacing_cost_learn(marker->sample, least(whole_ns, backlog_ns));
     else
         pacing_cost_bound(marker->sample, whole_ns);
 }

@@ -118,8 +118,8 @@ void pacing_close(struct pacing_stream *stream);
 
 /* Waits until the share may launch into the stream. Returns the run word it went by. */
 uint32_t pacing_gate(struct pacing_stream *stream);
-/* Rings when the arbiter sleeps: this share has work. */
-void pacing_ring(struct pacing_gpu *gpu);
+/* Rings if the arbiter wants to be told of this. */
+void pacing_ring(struct pacing_gpu *gpu, enum gpuslice_doorbell reason);
 
 /* --- pacing_watch.c --- */
 

@@ -70,6 +70,13 @@ struct gpuslice_limits {
  * futex never misses one. */
 #define GPUSLICE_RUN UINT32_C(1)
 
+/* What the arbiter wants to be told at once, by a byte in the doorbell. */
+enum gpuslice_doorbell {
+    GPUSLICE_DOORBELL_OFF = 0,  /* nothing: nobody listens */
+    GPUSLICE_DOORBELL_WAIT = 1, /* it looks now and then; a thread must wait since it is not the share's turn */
+    GPUSLICE_DOORBELL_WORK = 2  /* it sleeps; the share has work */
+};
+
 struct gpuslice_grant {
     uint64_t magic;
     uint32_t abi_major;
@@ -87,9 +94,10 @@ struct gpuslice_grant {
     _Atomic uint64_t credit_ns;      /* cumulative: launches may go while usage.busy_ns is below it */
     _Atomic uint64_t quantum_end_ns; /* launches may go until then; 0: no end */
     _Atomic uint32_t run_word;       /* futex; see GPUSLICE_RUN */
-    _Atomic uint32_t asleep;         /* 1: the arbiter waits on the doorbells; who starts work must ring */
+    _Atomic uint32_t doorbell;       /* enum gpuslice_doorbell: when to ring */
     _Atomic uint64_t resident_target_bytes; /* overcommit: how much may stay on the card; UINT64_MAX: all */
-    uint64_t reserved1[2];
+    _Atomic uint64_t overlap_ns; /* of usage.busy_ns: what was other shares' time, while they executed at once */
+    uint64_t reserved1[1];
 };
 
 /* One process of the share. Its holder is alive exactly as long as byte `index` of the usage file (counted from
