@@ -26,7 +26,7 @@ WRONG = [
     (("sim", "--", "true"), "Name a node"),
     (("sim", "--profile", "t4", "--gpus", "0", "--", "true"), "--gpus"),
     (("status", "--watch", "--interval", "0"), "--interval"),
-    (("agent", "--poll-interval", "often"), "poll_interval"),
+    (("agent", "--poll-interval", "often"), "--poll-interval"),
     (("agent", "--config", "/nonexistent"), "/nonexistent"),
     (("rnu",), "rnu"),
 ]

@@ -21,7 +21,7 @@ from gpuslice_agent.errors import ControlError, NvmlError
 from gpuslice_agent.run_directory import locate
 
 PROFILE = "2xa100-80g"
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 # The tenants work a little longer than is measured, so that both are busy all of that time.
 MARGIN_SECONDS = 0.5
 
@@ -76,9 +76,10 @@ def _compete(
         ended, after = _gpu_time(client, node, tenants)
         for tenant in tenants:
             tenant.finish()
+    busy = [stop - begin for begin, stop in zip(before, after, strict=True)]
     return [
-        Outcome(tenant.ask, got, (stop - begin) / (ended - started))
-        for tenant, got, begin, stop in zip(tenants, memory, before, after, strict=True)
+        Outcome(tenant.ask, got, mine, sum(busy), ended - started)
+        for tenant, got, mine in zip(tenants, memory, busy, strict=True)
     ]
 
 
@@ -88,7 +89,8 @@ def _asks(client: Client) -> tuple[Ask, Ask]:
     if not snapshot.gpus:
         raise NvmlError(snapshot.problem or "No GPU is there.")
     gpu = snapshot.gpus[0]
-    tenth = gpu.memory_bytes // 10 // MIB * MIB
+    unit = GIB if gpu.memory_bytes >= 10 * GIB else MIB
+    tenth = gpu.memory_bytes // 10 // unit * unit
     return Ask(gpu.uuid, 30, tenth), Ask(gpu.uuid, 70, 2 * tenth)
 
 

@@ -10,6 +10,8 @@ from gpuslice_agent.cli.demo_tenant import Ask, Memory
 from gpuslice_agent.cli.status_tables import size
 
 TIME_TOLERANCE = 0.02
+# Below that the arbiter, not the host, would be what keeps the GPU from working.
+LEAST_WORK = 0.5
 # The driver hands out memory in blocks of this size.
 BLOCK_BYTES = 2 * 2**20
 
@@ -18,11 +20,24 @@ BLOCK_BYTES = 2 * 2**20
 class Outcome:
     ask: Ask
     memory: Memory
-    time_ratio: float  # of the GPU's time while both were busy
+    busy_ns: int  # its GPU time
+    gpu_busy_ns: int  # that of all tenants
+    elapsed_ns: int
+
+    @property
+    def time_ratio(self) -> float:
+        """Of the time in which the GPU worked: a host too busy to feed it takes from all alike."""
+        return self.busy_ns / self.gpu_busy_ns if self.gpu_busy_ns else 0.0
 
     @property
     def time_held(self) -> bool:
-        return abs(self.time_ratio - self.ask.cores / 100) <= TIME_TOLERANCE
+        """Its part within the tolerance, never more than its cap, and the GPU was kept at work."""
+        asked = self.ask.cores / 100
+        return (
+            abs(self.time_ratio - asked) <= TIME_TOLERANCE
+            and self.busy_ns / self.elapsed_ns <= asked + TIME_TOLERANCE
+            and self.gpu_busy_ns / self.elapsed_ns >= LEAST_WORK
+        )
 
     @property
     def memory_held(self) -> bool:
@@ -57,7 +72,7 @@ def report(outcomes: list[Outcome], *, simulated: bool) -> RenderableType:
             "refused" if memory.refused else "given",
             _verdict(outcome),
         )
-    return Group(table, _legend(simulated))
+    return Group(table, _legend(outcomes[0], simulated))
 
 
 def _verdict(outcome: Outcome) -> Text:
@@ -70,13 +85,15 @@ def _verdict(outcome: Outcome) -> Text:
     return Text(f"no: {' and '.join(broken)}", style="bold red")
 
 
-def _legend(simulated: bool) -> Text:
+def _legend(outcome: Outcome, simulated: bool) -> Text:
     measured = (
         "by the simulated GPU itself (these are no figures of a real one)"
         if simulated
         else "by the shares"
     )
     return Text(
-        f"GPU time is measured {measured}; it holds within {100 * TIME_TOLERANCE:.0f} points."
-        " Asked and free memory differ by what the context itself takes."
+        f"GPU time is measured {measured}, as a part of the time in which the GPU worked"
+        f" ({outcome.gpu_busy_ns / outcome.elapsed_ns:.0%} of {outcome.elapsed_ns / 1e9:.1f} s);"
+        f" it holds within {100 * TIME_TOLERANCE:.0f} points.\n"
+        "Asked and free memory differ by what the context itself takes."
     )

@@ -39,13 +39,13 @@ ATTEMPTS = 5
 )
 @click.option(
     "--priority",
-    type=click.Choice([*Priority]),
-    default=Priority.NORMAL,
+    type=click.Choice([priority.value for priority in Priority]),
+    default=Priority.NORMAL.value,
     help="A share of a higher class runs first, strictly. Default: normal.",
 )
 @click.option(
     "--policy",
-    type=click.Choice([*Policy]),
+    type=click.Choice([policy.value for policy in Policy]),
     help="hard: never more than --cores (the default); elastic: also what others leave.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say which shares were given.")
@@ -54,8 +54,8 @@ def command(
     cores: int | None,
     mem: int | None,
     gpu: tuple[str, ...],
-    priority: Priority,
-    policy: Policy | None,
+    priority: str,
+    policy: str | None,
     verbose: bool,
     program_and_arguments: tuple[str, ...],
 ) -> None:
@@ -73,8 +73,8 @@ def command(
         cores=cores,
         memory_bytes=mem,
         gpus=gpu,
-        policy=policy,
-        priority=priority,
+        policy=Policy(policy) if policy else None,
+        priority=Priority(priority),
         owner=Owner(shlex.join(program_and_arguments), os.getpid()),
     )
     shim = native_files.shim()

@@ -1,5 +1,6 @@
 """`gpuslice status`: the node for people (tables, live) and for programs (JSON)."""
 
+import contextlib
 import json
 import os
 import sys
@@ -34,7 +35,9 @@ def command(as_json: bool, watch: bool, interval: float) -> None:
     """Shows GPUs, shares and the processes on them."""
     with connect_or_start(locate(os.environ, os.getuid()), os.environ) as client:
         if watch:
-            _watch(client, as_json, int(interval * 1000))
+            # Interrupting is how it is ended: no word about it.
+            with contextlib.suppress(KeyboardInterrupt):
+                _watch(client, as_json, int(interval * 1000))
         else:
             _show(client, as_json)
 
