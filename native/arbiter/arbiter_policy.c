@@ -7,7 +7,7 @@
 #define MS INT64_C(1000000)
 
 /* One round of turns. Shorter turns cost switches; longer ones make a share wait. */
-#define PERIOD_NS (30 * MS)
+#define PERIOD_NS (40 * MS)
 #define TURN_MIN_NS (2 * MS)
 #define LEFTOVER_TURN_NS (8 * MS)
 /* What an idle share keeps for its next start, and what a busy one that could not be served in time may be owed:
@@ -23,7 +23,7 @@
 /* Without work for this long, the turn is over: host code between two launches is not idleness. */
 #define IDLE_AFTER_NS (700 * 1000)
 /* The next share starts this long before the old one's work is forecast to end: the time it takes to wake up. */
-#define OVERLAP_NS (1 * MS)
+#define OVERLAP_NS (3 * MS)
 /* How long a wrong or false forecast can hold the others up. */
 #define DRAIN_MAX_NS (100 * MS)
 #define DRAIN_LATE_NS (1 * MS)

@@ -7,9 +7,10 @@
 #include "pacing_stream.h"
 
 #define HEARTBEAT_STALE_NS UINT64_C(1000000000)
-/* How much predicted work a stream may have in flight; when it was stopped there, it goes on at the half. */
-#define RUN_AHEAD_NS UINT64_C(4000000)
-#define REFILL_NS UINT64_C(2000000)
+/* How much predicted work a stream may have in flight; a thread that was stopped there goes on at the second figure,
+ * which is how late it may wake up without the GPU running dry. */
+#define RUN_AHEAD_NS UINT64_C(6000000)
+#define REFILL_NS UINT64_C(4000000)
 #define LOOK_NS UINT64_C(1000000)
 /* The arbiter wakes who waits; this is for the time that it dies. */
 #define UNWOKEN_NS UINT64_C(10000000)
