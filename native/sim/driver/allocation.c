@@ -77,9 +77,11 @@ void allocations_release(struct context *context) {
 CUresult allocation_make(struct context *context, uint64_t bytes, enum allocation_kind kind, uint64_t *ret_base) {
     struct allocation like = {.bytes = bytes, .kind = kind, .gpu = context->gpu, .context = context};
     CUresult result = from_errno(engine_memory_alloc(context->gpu, bytes, &like.base));
-    if (result) return result;
+    if (result)
+        return result;
     lock_driver();
-    if (!allocation_add(&like)) result = CUDA_ERROR_OUT_OF_MEMORY;
+    if (!allocation_add(&like))
+        result = CUDA_ERROR_OUT_OF_MEMORY;
     unlock_driver();
     if (result)
         engine_memory_free(like.base);

@@ -26,14 +26,16 @@ static uint32_t format_bytes(CUarray_format format) {
     case CU_AD_FORMAT_UNSIGNED_INT8:
     case CU_AD_FORMAT_SIGNED_INT8:
     case CU_AD_FORMAT_UNORM_INT8X1:
-    case CU_AD_FORMAT_SNORM_INT8X1: return 1;
+    case CU_AD_FORMAT_SNORM_INT8X1:
+        return 1;
     case CU_AD_FORMAT_UNSIGNED_INT16:
     case CU_AD_FORMAT_SIGNED_INT16:
     case CU_AD_FORMAT_HALF:
     case CU_AD_FORMAT_UNORM_INT8X2:
     case CU_AD_FORMAT_SNORM_INT8X2:
     case CU_AD_FORMAT_UNORM_INT16X1:
-    case CU_AD_FORMAT_SNORM_INT16X1: return 2;
+    case CU_AD_FORMAT_SNORM_INT16X1:
+        return 2;
     case CU_AD_FORMAT_UNSIGNED_INT32:
     case CU_AD_FORMAT_SIGNED_INT32:
     case CU_AD_FORMAT_FLOAT:
@@ -41,10 +43,13 @@ static uint32_t format_bytes(CUarray_format format) {
     case CU_AD_FORMAT_SNORM_INT8X4:
     case CU_AD_FORMAT_UNORM_INT16X2:
     case CU_AD_FORMAT_SNORM_INT16X2:
-    case CU_AD_FORMAT_UNORM_INT_101010_2: return 4;
+    case CU_AD_FORMAT_UNORM_INT_101010_2:
+        return 4;
     case CU_AD_FORMAT_UNORM_INT16X4:
-    case CU_AD_FORMAT_SNORM_INT16X4: return 8;
-    default: return 0;
+    case CU_AD_FORMAT_SNORM_INT16X4:
+        return 8;
+    default:
+        return 0;
     }
 }
 
@@ -56,14 +61,20 @@ static bool is_packed(CUarray_format format) {
 static CUresult check(const CUDA_ARRAY3D_DESCRIPTOR *descriptor) {
     const unsigned known = CUDA_ARRAY3D_LAYERED | CUDA_ARRAY3D_SURFACE_LDST | CUDA_ARRAY3D_CUBEMAP |
                            CUDA_ARRAY3D_TEXTURE_GATHER | CUDA_ARRAY3D_COLOR_ATTACHMENT | CUDA_ARRAY3D_DEPTH_TEXTURE;
-    if (!descriptor || !descriptor->Width || descriptor->Flags & ~known) return CUDA_ERROR_INVALID_VALUE;
+    if (!descriptor || !descriptor->Width || descriptor->Flags & ~known)
+        return CUDA_ERROR_INVALID_VALUE;
     unsigned channels = descriptor->NumChannels;
-    if (channels != 1 && channels != 2 && channels != 4) return CUDA_ERROR_INVALID_VALUE;
-    if (!format_bytes(descriptor->Format)) return CUDA_ERROR_NOT_SUPPORTED; /* compressed and video formats */
+    if (channels != 1 && channels != 2 && channels != 4)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!format_bytes(descriptor->Format))
+        return CUDA_ERROR_NOT_SUPPORTED; /* compressed and video formats */
     bool layered = descriptor->Flags & CUDA_ARRAY3D_LAYERED, cube = descriptor->Flags & CUDA_ARRAY3D_CUBEMAP;
-    if ((layered || cube) && !descriptor->Depth) return CUDA_ERROR_INVALID_VALUE;
-    if (!layered && descriptor->Depth && !descriptor->Height) return CUDA_ERROR_INVALID_VALUE;
-    if (cube && (descriptor->Width != descriptor->Height || descriptor->Depth % 6)) return CUDA_ERROR_INVALID_VALUE;
+    if ((layered || cube) && !descriptor->Depth)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!layered && descriptor->Depth && !descriptor->Height)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (cube && (descriptor->Width != descriptor->Height || descriptor->Depth % 6))
+        return CUDA_ERROR_INVALID_VALUE;
     size_t most = layered || cube ? 32768 : descriptor->Depth ? 16384 : 131072;
     if (descriptor->Width > most || descriptor->Height > most || descriptor->Depth > 16384)
         return CUDA_ERROR_INVALID_VALUE;
@@ -87,14 +98,19 @@ static void lay_out(struct array *array, const CUDA_ARRAY3D_DESCRIPTOR *descript
 
 static CUresult create(CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *descriptor) {
     CUresult result = capture_forbids();
-    if (result) return result;
+    if (result)
+        return result;
     struct context *context;
     result = current_context(&context);
-    if (!result) result = check(descriptor);
-    if (result) return result;
-    if (!handle) return CUDA_ERROR_INVALID_VALUE;
+    if (!result)
+        result = check(descriptor);
+    if (result)
+        return result;
+    if (!handle)
+        return CUDA_ERROR_INVALID_VALUE;
     struct array *array = calloc(1, sizeof *array);
-    if (!array) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!array)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     array->gpu = context->gpu;
     lay_out(array, descriptor);
     result = allocation_make(context, array->bytes, ALLOCATION_ARRAY, &array->base);
@@ -110,7 +126,8 @@ CUresult cuArray3DCreate_v2(CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *desc
 }
 
 CUresult cuArrayCreate_v2(CUarray *handle, const CUDA_ARRAY_DESCRIPTOR *flat) {
-    if (!flat) return require_init() ? CUDA_ERROR_NOT_INITIALIZED : CUDA_ERROR_INVALID_VALUE;
+    if (!flat)
+        return require_init() ? CUDA_ERROR_NOT_INITIALIZED : CUDA_ERROR_INVALID_VALUE;
     CUDA_ARRAY3D_DESCRIPTOR descriptor = {
         .Width = flat->Width, .Height = flat->Height, .Format = flat->Format, .NumChannels = flat->NumChannels};
     return create(handle, &descriptor);
@@ -118,9 +135,11 @@ CUresult cuArrayCreate_v2(CUarray *handle, const CUDA_ARRAY_DESCRIPTOR *flat) {
 
 CUresult cuArrayDestroy(CUarray handle) {
     CUresult result = capture_forbids();
-    if (result) return result;
+    if (result)
+        return result;
     struct array *array = array_check(handle);
-    if (!array || array->mipmap) return CUDA_ERROR_INVALID_HANDLE;
+    if (!array || array->mipmap)
+        return CUDA_ERROR_INVALID_HANDLE;
     engine_gpu_wait(array->gpu, false);
     array->magic = MAGIC_DEAD;
     allocation_unmake(array->base, ALLOCATION_ARRAY);
@@ -130,7 +149,8 @@ CUresult cuArrayDestroy(CUarray handle) {
 
 static CUresult find(CUarray handle, struct array **ret_array) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     *ret_array = array_check(handle);
     return *ret_array ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
@@ -138,8 +158,10 @@ static CUresult find(CUarray handle, struct array **ret_array) {
 CUresult cuArray3DGetDescriptor_v2(CUDA_ARRAY3D_DESCRIPTOR *descriptor, CUarray handle) {
     struct array *array;
     CUresult result = find(handle, &array);
-    if (result) return result;
-    if (!descriptor) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!descriptor)
+        return CUDA_ERROR_INVALID_VALUE;
     *descriptor = array->descriptor;
     return CUDA_SUCCESS;
 }
@@ -147,8 +169,10 @@ CUresult cuArray3DGetDescriptor_v2(CUDA_ARRAY3D_DESCRIPTOR *descriptor, CUarray 
 CUresult cuArrayGetDescriptor_v2(CUDA_ARRAY_DESCRIPTOR *flat, CUarray handle) {
     struct array *array;
     CUresult result = find(handle, &array);
-    if (result) return result;
-    if (!flat) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!flat)
+        return CUDA_ERROR_INVALID_VALUE;
     *flat = (CUDA_ARRAY_DESCRIPTOR){.Width = array->descriptor.Width,
                                     .Height = array->descriptor.Height,
                                     .Format = array->descriptor.Format,
@@ -159,9 +183,12 @@ CUresult cuArrayGetDescriptor_v2(CUDA_ARRAY_DESCRIPTOR *flat, CUarray handle) {
 CUresult cuArrayGetMemoryRequirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *requirements, CUarray handle, CUdevice device) {
     struct array *array;
     CUresult result = find(handle, &array);
-    if (result) return result;
-    if (!requirements) return CUDA_ERROR_INVALID_VALUE;
-    if (device_gpu(device) < 0) return CUDA_ERROR_INVALID_DEVICE;
+    if (result)
+        return result;
+    if (!requirements)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (device_gpu(device) < 0)
+        return CUDA_ERROR_INVALID_DEVICE;
     *requirements = (CUDA_ARRAY_MEMORY_REQUIREMENTS){.size = array->bytes, .alignment = TILE_BYTES};
     return CUDA_SUCCESS;
 }
@@ -174,18 +201,19 @@ static size_t halve(size_t extent, unsigned level) {
 
 static void free_mipmap(struct mipmap *mipmap) {
     for (unsigned i = 0; i < mipmap->level_count; i++) {
-        if (mipmap->levels[i]) mipmap->levels[i]->magic = MAGIC_DEAD;
+        if (mipmap->levels[i])
+            mipmap->levels[i]->magic = MAGIC_DEAD;
         free(mipmap->levels[i]);
     }
     mipmap->magic = MAGIC_DEAD;
     free(mipmap);
 }
 
-static CUresult make_levels(struct context *context, struct mipmap *mipmap,
-                            const CUDA_ARRAY3D_DESCRIPTOR *descriptor) {
+static CUresult make_levels(struct context *context, struct mipmap *mipmap, const CUDA_ARRAY3D_DESCRIPTOR *descriptor) {
     for (unsigned i = 0; i < mipmap->level_count; i++) {
         struct array *level = mipmap->levels[i] = calloc(1, sizeof *level);
-        if (!level) return CUDA_ERROR_OUT_OF_MEMORY;
+        if (!level)
+            return CUDA_ERROR_OUT_OF_MEMORY;
         CUDA_ARRAY3D_DESCRIPTOR smaller = *descriptor;
         smaller.Width = halve(descriptor->Width, i);
         smaller.Height = halve(descriptor->Height, i);
@@ -198,22 +226,29 @@ static CUresult make_levels(struct context *context, struct mipmap *mipmap,
         mipmap->bytes += level->bytes;
     }
     CUresult result = allocation_make(context, mipmap->bytes, ALLOCATION_ARRAY, &mipmap->base);
-    for (unsigned i = 0; !result && i < mipmap->level_count; i++) mipmap->levels[i]->base += mipmap->base;
+    for (unsigned i = 0; !result && i < mipmap->level_count; i++)
+        mipmap->levels[i]->base += mipmap->base;
     return result;
 }
 
 CUresult cuMipmappedArrayCreate(CUmipmappedArray *handle, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels) {
     CUresult result = capture_forbids();
-    if (result) return result;
+    if (result)
+        return result;
     struct context *context;
     result = current_context(&context);
-    if (!result) result = check(descriptor);
-    if (result) return result;
-    if (!handle || !levels) return CUDA_ERROR_INVALID_VALUE;
+    if (!result)
+        result = check(descriptor);
+    if (result)
+        return result;
+    if (!handle || !levels)
+        return CUDA_ERROR_INVALID_VALUE;
     unsigned most = 1;
-    while (most < LEVELS_MAX && (descriptor->Width >> most || descriptor->Height >> most)) most++;
+    while (most < LEVELS_MAX && (descriptor->Width >> most || descriptor->Height >> most))
+        most++;
     struct mipmap *mipmap = calloc(1, sizeof *mipmap);
-    if (!mipmap) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!mipmap)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     mipmap->magic = MAGIC_MIPMAP;
     mipmap->gpu = context->gpu;
     mipmap->level_count = levels < most ? levels : most;
@@ -227,7 +262,8 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray *handle, const CUDA_ARRAY3D_DES
 
 static CUresult find_mipmap(CUmipmappedArray handle, struct mipmap **ret_mipmap) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     *ret_mipmap = (struct mipmap *)handle;
     return is_live(handle, MAGIC_MIPMAP) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
@@ -235,8 +271,10 @@ static CUresult find_mipmap(CUmipmappedArray handle, struct mipmap **ret_mipmap)
 CUresult cuMipmappedArrayGetLevel(CUarray *level, CUmipmappedArray handle, unsigned index) {
     struct mipmap *mipmap;
     CUresult result = find_mipmap(handle, &mipmap);
-    if (result) return result;
-    if (!level || index >= mipmap->level_count) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!level || index >= mipmap->level_count)
+        return CUDA_ERROR_INVALID_VALUE;
     *level = (CUarray)mipmap->levels[index];
     return CUDA_SUCCESS;
 }
@@ -245,19 +283,24 @@ CUresult cuMipmappedArrayGetMemoryRequirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *r
                                                CUdevice device) {
     struct mipmap *mipmap;
     CUresult result = find_mipmap(handle, &mipmap);
-    if (result) return result;
-    if (!requirements) return CUDA_ERROR_INVALID_VALUE;
-    if (device_gpu(device) < 0) return CUDA_ERROR_INVALID_DEVICE;
+    if (result)
+        return result;
+    if (!requirements)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (device_gpu(device) < 0)
+        return CUDA_ERROR_INVALID_DEVICE;
     *requirements = (CUDA_ARRAY_MEMORY_REQUIREMENTS){.size = mipmap->bytes, .alignment = TILE_BYTES};
     return CUDA_SUCCESS;
 }
 
 CUresult cuMipmappedArrayDestroy(CUmipmappedArray handle) {
     CUresult result = capture_forbids();
-    if (result) return result;
+    if (result)
+        return result;
     struct mipmap *mipmap;
     result = find_mipmap(handle, &mipmap);
-    if (result) return result;
+    if (result)
+        return result;
     engine_gpu_wait(mipmap->gpu, false);
     allocation_unmake(mipmap->base, ALLOCATION_ARRAY);
     free_mipmap(mipmap);

@@ -9,29 +9,34 @@
     CUresult name(CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies, size_t count, type) {             \
         struct work work;                                                                                              \
         CUresult result = require_init();                                                                              \
-        if (!result) result = fill;                                                                                    \
+        if (!result)                                                                                                   \
+            result = fill;                                                                                             \
         return result ? result : node_add(node, graph, dependencies, count, &work);                                    \
     }
 #define SET(name, type, fill)                                                                                          \
     CUresult name(CUgraphNode node, type) {                                                                            \
         struct work work;                                                                                              \
         CUresult result = require_init();                                                                              \
-        if (!result) result = fill;                                                                                    \
+        if (!result)                                                                                                   \
+            result = fill;                                                                                             \
         return result ? result : node_set(node_check(node), &work);                                                    \
     }
 #define EXEC_SET(name, type, fill)                                                                                     \
     CUresult name(CUgraphExec exec, CUgraphNode node, type) {                                                          \
         struct work work;                                                                                              \
         CUresult result = require_init();                                                                              \
-        if (!result) result = fill;                                                                                    \
+        if (!result)                                                                                                   \
+            result = fill;                                                                                             \
         return result ? result : node_set(exec_node(exec_check(exec), node), &work);                                   \
     }
 #define GET(name, type, kind_of_work, show)                                                                            \
     CUresult name(CUgraphNode handle, type parameters) {                                                               \
         CUresult result = require_init();                                                                              \
-        if (result) return result;                                                                                     \
+        if (result)                                                                                                    \
+            return result;                                                                                             \
         const struct node *node = node_check(handle);                                                                  \
-        if (!node || !parameters || node->work.kind != (kind_of_work)) return CUDA_ERROR_INVALID_VALUE;                \
+        if (!node || !parameters || node->work.kind != (kind_of_work))                                                 \
+            return CUDA_ERROR_INVALID_VALUE;                                                                           \
         show;                                                                                                          \
         return CUDA_SUCCESS;                                                                                           \
     }
@@ -39,7 +44,8 @@
 /* The first version of the kernel's parameters ends before `kern` and `ctx`. */
 static CUresult fill_old_kernel(struct work *work, const CUDA_KERNEL_NODE_PARAMS_v1 *old) {
     CUDA_KERNEL_NODE_PARAMS parameters = {0};
-    if (!old) return CUDA_ERROR_INVALID_VALUE;
+    if (!old)
+        return CUDA_ERROR_INVALID_VALUE;
     memcpy(&parameters, old, sizeof *old);
     return fill_kernel(work, &parameters);
 }
@@ -65,7 +71,8 @@ CUresult cuGraphAddMemcpyNode(CUgraphNode *node, CUgraph graph, const CUgraphNod
     (void)context;
     struct work work;
     CUresult result = require_init();
-    if (!result) result = fill_copy(&work, parameters);
+    if (!result)
+        result = fill_copy(&work, parameters);
     return result ? result : node_add(node, graph, dependencies, count, &work);
 }
 CUresult cuGraphAddMemsetNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies, size_t count,
@@ -73,7 +80,8 @@ CUresult cuGraphAddMemsetNode(CUgraphNode *node, CUgraph graph, const CUgraphNod
     (void)context;
     struct work work;
     CUresult result = require_init();
-    if (!result) result = fill_set(&work, parameters);
+    if (!result)
+        result = fill_set(&work, parameters);
     return result ? result : node_add(node, graph, dependencies, count, &work);
 }
 CUresult cuGraphExecMemcpyNodeSetParams(CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D *parameters,
@@ -81,7 +89,8 @@ CUresult cuGraphExecMemcpyNodeSetParams(CUgraphExec exec, CUgraphNode node, cons
     (void)context;
     struct work work;
     CUresult result = require_init();
-    if (!result) result = fill_copy(&work, parameters);
+    if (!result)
+        result = fill_copy(&work, parameters);
     return result ? result : node_set(exec_node(exec_check(exec), node), &work);
 }
 CUresult cuGraphExecMemsetNodeSetParams(CUgraphExec exec, CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS *parameters,
@@ -89,7 +98,8 @@ CUresult cuGraphExecMemsetNodeSetParams(CUgraphExec exec, CUgraphNode node, cons
     (void)context;
     struct work work;
     CUresult result = require_init();
-    if (!result) result = fill_set(&work, parameters);
+    if (!result)
+        result = fill_set(&work, parameters);
     return result ? result : node_set(exec_node(exec_check(exec), node), &work);
 }
 SET(cuGraphMemcpyNodeSetParams, const CUDA_MEMCPY3D *parameters, fill_copy(&work, parameters))
@@ -154,25 +164,32 @@ CUresult cuGraphAddNode_v3(CUgraphNode *node, CUgraph graph, const CUgraphNode *
 
 CUresult cuGraphKernelNodeGetAttribute(CUgraphNode handle, CUkernelNodeAttrID attribute, CUkernelNodeAttrValue *value) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     const struct node *node = node_check(handle);
-    if (!node || !value || node->work.kind != WORK_KERNEL) return CUDA_ERROR_INVALID_VALUE;
+    if (!node || !value || node->work.kind != WORK_KERNEL)
+        return CUDA_ERROR_INVALID_VALUE;
     memset(value, 0, sizeof *value);
-    if (attribute == CU_LAUNCH_ATTRIBUTE_COOPERATIVE) value->cooperative = node->work.kernel.cooperative;
+    if (attribute == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
+        value->cooperative = node->work.kernel.cooperative;
     return CUDA_SUCCESS;
 }
 CUresult cuGraphKernelNodeSetAttribute(CUgraphNode handle, CUkernelNodeAttrID attribute,
                                        const CUkernelNodeAttrValue *value) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct node *node = node_check(handle);
-    if (!node || !value || node->work.kind != WORK_KERNEL) return CUDA_ERROR_INVALID_VALUE;
-    if (attribute == CU_LAUNCH_ATTRIBUTE_COOPERATIVE) node->work.kernel.cooperative = value->cooperative != 0;
+    if (!node || !value || node->work.kind != WORK_KERNEL)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (attribute == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
+        node->work.kernel.cooperative = value->cooperative != 0;
     return CUDA_SUCCESS;
 }
 CUresult cuGraphKernelNodeCopyAttributes(CUgraphNode to, CUgraphNode from) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     struct node *target = node_check(to), *source = node_check(from);
     if (!target || !source || target->work.kind != WORK_KERNEL || source->work.kind != WORK_KERNEL)
         return CUDA_ERROR_INVALID_VALUE;

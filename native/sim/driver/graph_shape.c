@@ -7,23 +7,28 @@
 
 CUresult cuGraphCreate(CUgraph *handle, unsigned flags) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!handle || flags) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!handle || flags)
+        return CUDA_ERROR_INVALID_VALUE;
     struct graph *graph = graph_new();
-    if (!graph) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!graph)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     *handle = (CUgraph)graph;
     return CUDA_SUCCESS;
 }
 
 static CUresult find(CUgraph handle, struct graph **ret_graph) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     *ret_graph = graph_check(handle);
     return *ret_graph ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 static CUresult find_node(CUgraphNode handle, struct node **ret_node) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     *ret_node = node_check(handle);
     return *ret_node ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
@@ -31,8 +36,10 @@ static CUresult find_node(CUgraphNode handle, struct node **ret_node) {
 CUresult cuGraphDestroy(CUgraph handle) {
     struct graph *graph;
     CUresult result = find(handle, &graph);
-    if (result) return result;
-    if (graph->child || graph->captured_into) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (graph->child || graph->captured_into)
+        return CUDA_ERROR_INVALID_VALUE;
     graph_delete(graph);
     return CUDA_SUCCESS;
 }
@@ -40,17 +47,21 @@ CUresult cuGraphDestroy(CUgraph handle) {
 CUresult cuGraphClone(CUgraph *ret_clone, CUgraph handle) {
     struct graph *graph, *clone;
     CUresult result = find(handle, &graph);
-    if (result) return result;
-    if (!ret_clone) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!ret_clone)
+        return CUDA_ERROR_INVALID_VALUE;
     result = graph_clone(graph, &clone);
-    if (!result) *ret_clone = (CUgraph)clone;
+    if (!result)
+        *ret_clone = (CUgraph)clone;
     return result;
 }
 
 CUresult cuGraphNodeFindInClone(CUgraphNode *ret_node, CUgraphNode original, CUgraph handle) {
     struct graph *graph;
     CUresult result = find(handle, &graph);
-    if (result) return result;
+    if (result)
+        return result;
     for (size_t i = 0; ret_node && i < graph->node_count; i++)
         if ((CUgraphNode)graph->nodes[i]->origin == original) {
             *ret_node = (CUgraphNode)graph->nodes[i];
@@ -62,8 +73,10 @@ CUresult cuGraphNodeFindInClone(CUgraphNode *ret_node, CUgraphNode original, CUg
 CUresult cuGraphGetId(CUgraph handle, unsigned *id) {
     struct graph *graph;
     CUresult result = find(handle, &graph);
-    if (result) return result;
-    if (!id) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!id)
+        return CUDA_ERROR_INVALID_VALUE;
     *id = graph->id;
     return CUDA_SUCCESS;
 }
@@ -71,32 +84,40 @@ CUresult cuGraphGetId(CUgraph handle, unsigned *id) {
 CUresult cuGraphNodeGetType(CUgraphNode handle, CUgraphNodeType *type) {
     struct node *node;
     CUresult result = find_node(handle, &node);
-    if (result) return result;
-    if (!type) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!type)
+        return CUDA_ERROR_INVALID_VALUE;
     *type = type_of(&node->work);
     return CUDA_SUCCESS;
 }
 CUresult cuGraphNodeGetContainingGraph(CUgraphNode handle, CUgraph *graph) {
     struct node *node;
     CUresult result = find_node(handle, &node);
-    if (result) return result;
-    if (!graph) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!graph)
+        return CUDA_ERROR_INVALID_VALUE;
     *graph = (CUgraph)node->graph;
     return CUDA_SUCCESS;
 }
 CUresult cuGraphNodeGetLocalId(CUgraphNode handle, unsigned *id) {
     struct node *node;
     CUresult result = find_node(handle, &node);
-    if (result) return result;
-    if (!id) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!id)
+        return CUDA_ERROR_INVALID_VALUE;
     *id = node->id;
     return CUDA_SUCCESS;
 }
 CUresult cuGraphNodeGetToolsId(CUgraphNode handle, unsigned long long *id) {
     struct node *node;
     CUresult result = find_node(handle, &node);
-    if (result) return result;
-    if (!id) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!id)
+        return CUDA_ERROR_INVALID_VALUE;
     *id = (unsigned long long)node->graph->id << 32 | node->id;
     return CUDA_SUCCESS;
 }
@@ -108,22 +129,27 @@ struct listing {
     size_t room, count;
 };
 static void list_add(struct listing *listing, const struct node *node) {
-    if (listing->list && listing->count < listing->room) listing->list[listing->count] = (CUgraphNode)node;
+    if (listing->list && listing->count < listing->room)
+        listing->list[listing->count] = (CUgraphNode)node;
     listing->count++;
 }
 static void list_end(struct listing *listing, size_t *count) {
-    for (size_t i = listing->count; listing->list && i < listing->room; i++) listing->list[i] = NULL;
+    for (size_t i = listing->count; listing->list && i < listing->room; i++)
+        listing->list[i] = NULL;
     *count = listing->list && listing->room < listing->count ? listing->room : listing->count;
 }
 
 static CUresult list_nodes(CUgraph handle, CUgraphNode *list, size_t *count, bool roots) {
     struct graph *graph;
     CUresult result = find(handle, &graph);
-    if (result) return result;
-    if (!count) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!count)
+        return CUDA_ERROR_INVALID_VALUE;
     struct listing listing = {list, *count, 0};
     for (size_t i = 0; i < graph->node_count; i++)
-        if (!roots || !graph->nodes[i]->dependency_count) list_add(&listing, graph->nodes[i]);
+        if (!roots || !graph->nodes[i]->dependency_count)
+            list_add(&listing, graph->nodes[i]);
     list_end(&listing, count);
     return CUDA_SUCCESS;
 }
@@ -137,8 +163,10 @@ CUresult cuGraphGetRootNodes(CUgraph graph, CUgraphNode *list, size_t *count) {
 CUresult cuGraphGetEdges(CUgraph handle, CUgraphNode *from, CUgraphNode *to, size_t *count) {
     struct graph *graph;
     CUresult result = find(handle, &graph);
-    if (result) return result;
-    if (!count || !from != !to) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!count || !from != !to)
+        return CUDA_ERROR_INVALID_VALUE;
     struct listing sources = {from, *count, 0}, targets = {to, *count, 0};
     for (size_t i = 0; i < graph->node_count; i++)
         for (size_t d = 0; d < graph->nodes[i]->dependency_count; d++) {
@@ -153,45 +181,55 @@ CUresult cuGraphGetEdges(CUgraph handle, CUgraphNode *from, CUgraphNode *to, siz
 CUresult cuGraphNodeGetDependencies(CUgraphNode handle, CUgraphNode *list, size_t *count) {
     struct node *node;
     CUresult result = find_node(handle, &node);
-    if (result) return result;
-    if (!count) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!count)
+        return CUDA_ERROR_INVALID_VALUE;
     struct listing listing = {list, *count, 0};
-    for (size_t d = 0; d < node->dependency_count; d++) list_add(&listing, node->dependencies[d]);
+    for (size_t d = 0; d < node->dependency_count; d++)
+        list_add(&listing, node->dependencies[d]);
     list_end(&listing, count);
     return CUDA_SUCCESS;
 }
 
 static size_t index_of(const struct node *node, const struct node *dependency) {
     size_t d = 0;
-    while (d < node->dependency_count && node->dependencies[d] != dependency) d++;
+    while (d < node->dependency_count && node->dependencies[d] != dependency)
+        d++;
     return d;
 }
 
 CUresult cuGraphNodeGetDependentNodes(CUgraphNode handle, CUgraphNode *list, size_t *count) {
     struct node *node;
     CUresult result = find_node(handle, &node);
-    if (result) return result;
-    if (!count) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!count)
+        return CUDA_ERROR_INVALID_VALUE;
     struct listing listing = {list, *count, 0};
     for (size_t i = 0; i < node->graph->node_count; i++) {
         const struct node *other = node->graph->nodes[i];
-        if (index_of(other, node) < other->dependency_count) list_add(&listing, other);
+        if (index_of(other, node) < other->dependency_count)
+            list_add(&listing, other);
     }
     list_end(&listing, count);
     return CUDA_SUCCESS;
 }
 
 static CUresult add_edge(struct node *from, struct node *to) {
-    if (from == to || index_of(to, from) < to->dependency_count) return CUDA_ERROR_INVALID_VALUE;
+    if (from == to || index_of(to, from) < to->dependency_count)
+        return CUDA_ERROR_INVALID_VALUE;
     struct node **more = realloc(to->dependencies, (to->dependency_count + 1) * sizeof(struct node *));
-    if (!more) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!more)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     to->dependencies = more;
     more[to->dependency_count++] = from;
     return CUDA_SUCCESS;
 }
 static CUresult remove_edge(struct node *from, struct node *to) {
     size_t d = index_of(to, from);
-    if (d == to->dependency_count) return CUDA_ERROR_INVALID_VALUE;
+    if (d == to->dependency_count)
+        return CUDA_ERROR_INVALID_VALUE;
     to->dependencies[d] = to->dependencies[--to->dependency_count];
     return CUDA_SUCCESS;
 }
@@ -200,7 +238,8 @@ static CUresult change_edges(CUgraph handle, const CUgraphNode *from, const CUgr
                              CUresult (*change)(struct node *, struct node *)) {
     struct graph *graph;
     CUresult result = find(handle, &graph);
-    if (!result && count && (!from || !to)) result = CUDA_ERROR_INVALID_VALUE;
+    if (!result && count && (!from || !to))
+        result = CUDA_ERROR_INVALID_VALUE;
     for (size_t i = 0; !result && i < count; i++) {
         struct node *source = node_check(from[i]), *target = node_check(to[i]);
         bool here = source && target && source->graph == graph && target->graph == graph;
@@ -217,18 +256,22 @@ CUresult cuGraphRemoveDependencies(CUgraph graph, const CUgraphNode *from, const
 
 /* The second versions carry data of edges; every edge here is a full one, which is all zeros. */
 static void clear(CUgraphEdgeData *edges, size_t room) {
-    if (edges) memset(edges, 0, room * sizeof *edges);
+    if (edges)
+        memset(edges, 0, room * sizeof *edges);
 }
 CUresult cuGraphGetEdges_v2(CUgraph graph, CUgraphNode *from, CUgraphNode *to, CUgraphEdgeData *edges, size_t *count) {
-    if (count) clear(edges, *count);
+    if (count)
+        clear(edges, *count);
     return cuGraphGetEdges(graph, from, to, count);
 }
 CUresult cuGraphNodeGetDependencies_v2(CUgraphNode node, CUgraphNode *list, CUgraphEdgeData *edges, size_t *count) {
-    if (count) clear(edges, *count);
+    if (count)
+        clear(edges, *count);
     return cuGraphNodeGetDependencies(node, list, count);
 }
 CUresult cuGraphNodeGetDependentNodes_v2(CUgraphNode node, CUgraphNode *list, CUgraphEdgeData *edges, size_t *count) {
-    if (count) clear(edges, *count);
+    if (count)
+        clear(edges, *count);
     return cuGraphNodeGetDependentNodes(node, list, count);
 }
 CUresult cuGraphAddDependencies_v2(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to,
@@ -245,11 +288,13 @@ CUresult cuGraphRemoveDependencies_v2(CUgraph graph, const CUgraphNode *from, co
 CUresult cuGraphDestroyNode(CUgraphNode handle) {
     struct node *node;
     CUresult result = find_node(handle, &node);
-    if (result) return result;
+    if (result)
+        return result;
     struct graph *graph = node->graph;
     size_t kept = 0;
     for (size_t i = 0; i < graph->node_count; i++) {
-        if (graph->nodes[i] == node) continue;
+        if (graph->nodes[i] == node)
+            continue;
         remove_edge(node, graph->nodes[i]);
         graph->nodes[kept++] = graph->nodes[i];
     }
@@ -262,9 +307,11 @@ CUresult cuGraphDebugDotPrint(CUgraph handle, const char *path, unsigned flags) 
     (void)flags;
     struct graph *graph;
     CUresult result = find(handle, &graph);
-    if (result) return result;
+    if (result)
+        return result;
     FILE *file = path ? fopen(path, "we") : NULL;
-    if (!file) return CUDA_ERROR_OPERATING_SYSTEM;
+    if (!file)
+        return CUDA_ERROR_OPERATING_SYSTEM;
     fprintf(file, "digraph graph_%u {\n", graph->id);
     for (size_t i = 0; i < graph->node_count; i++) {
         const struct node *node = graph->nodes[i];

@@ -128,9 +128,16 @@ static CUresult check_shape(const struct function *function, const struct work_k
     uint32_t per_sm = kernel_blocks_per_sm(gpu, function, threads, kernel->shared_bytes);
     if (!per_sm)
         return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
-    if (kernel->cooperative && (uint64_t)grid[0] * grid[1] * grid[2] > (uint64_t)per_sm * gpu->sm_count)
-        return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
     return CUDA_SUCCESS;
+}
+
+CUresult kernel_check_cooperative(const struct work_kernel *kernel) {
+    const struct sim_gpu *gpu = engine_gpu(kernel->function->module->context->gpu);
+    uint32_t threads = kernel->block[0] * kernel->block[1] * kernel->block[2];
+    uint64_t at_once =
+        (uint64_t)kernel_blocks_per_sm(gpu, kernel->function, threads, kernel->shared_bytes) * gpu->sm_count;
+    uint64_t blocks = (uint64_t)kernel->grid[0] * kernel->grid[1] * kernel->grid[2];
+    return blocks > at_once ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE : CUDA_SUCCESS;
 }
 
 /* The block of arguments that `extra` names: pairs of a key and a value, then CU_LAUNCH_PARAM_END. */

@@ -22,6 +22,8 @@ void function_init(struct function *function, struct module *module, const struc
 /* How many blocks of this shape one multiprocessor holds at a time. */
 uint32_t kernel_blocks_per_sm(const struct sim_gpu *gpu, const struct function *function, uint32_t threads,
                               uint64_t dynamic_shared_bytes);
+/* Blocks of a cooperative launch wait for each other, so all of them must fit at once. */
+CUresult kernel_check_cooperative(const struct work_kernel *kernel);
 /* The context's function behind a library's kernel, loading the library there if need be. */
 CUresult library_function(const void *kernel, struct function **ret_function);
 

@@ -10,6 +10,8 @@ static CUresult enqueue(CUstream stream, struct work *work) {
     CUresult result = stream_find(stream, &found);
     if (!result && found->context != work->kernel.function->module->context)
         result = CUDA_ERROR_INVALID_HANDLE;
+    if (!result && work->kernel.cooperative)
+        result = kernel_check_cooperative(&work->kernel);
     if (!result)
         return work_enqueue(stream, work);
     work_free(work);

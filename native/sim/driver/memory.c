@@ -19,7 +19,8 @@ static CUresult allocate(uint64_t bytes, enum allocation_kind kind, CUdeviceptr 
         return CUDA_ERROR_INVALID_VALUE;
     uint64_t base;
     result = allocation_make(context, bytes, kind, &base);
-    if (!result) *ret_address = base;
+    if (!result)
+        *ret_address = base;
     return result;
 }
 

@@ -12,13 +12,15 @@ static struct mapping *mappings;
 
 static struct vmm_handle *check(CUmemGenericAllocationHandle handle) {
     for (struct vmm_handle *known = handles; known; known = known->next)
-        if (known == (struct vmm_handle *)handle) return known;
+        if (known == (struct vmm_handle *)handle)
+            return known;
     return NULL;
 }
 
 /* Under vmm_lock, like all that follows. */
 static void drop(struct vmm_handle *handle) {
-    if (handle->references || handle->mapped) return;
+    if (handle->references || handle->mapped)
+        return;
     for (struct vmm_handle **link = &handles; *link; link = &(*link)->next)
         if (*link == handle) {
             *link = handle->next;
@@ -34,20 +36,26 @@ static bool is_host(const CUmemLocation *location) {
 }
 
 static CUresult check_properties(const CUmemAllocationProp *properties) {
-    if (!properties || properties->type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
+    if (!properties || properties->type != CU_MEM_ALLOCATION_TYPE_PINNED)
+        return CUDA_ERROR_INVALID_VALUE;
     if (properties->requestedHandleTypes & ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
         return CUDA_ERROR_NOT_SUPPORTED;
-    if (is_host(&properties->location)) return CUDA_SUCCESS;
-    if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
+    if (is_host(&properties->location))
+        return CUDA_SUCCESS;
+    if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
+        return CUDA_ERROR_INVALID_VALUE;
     return device_gpu(properties->location.id) < 0 ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
 }
 
 CUresult cuMemGetAllocationGranularity(size_t *bytes, const CUmemAllocationProp *properties,
                                        CUmemAllocationGranularity_flags option) {
     CUresult result = require_init();
-    if (!result) result = check_properties(properties);
-    if (result) return result;
-    if (!bytes || option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) return CUDA_ERROR_INVALID_VALUE;
+    if (!result)
+        result = check_properties(properties);
+    if (result)
+        return result;
+    if (!bytes || option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)
+        return CUDA_ERROR_INVALID_VALUE;
     *bytes = ENGINE_BLOCK_BYTES;
     return CUDA_SUCCESS;
 }
@@ -64,19 +72,23 @@ static CUmemGenericAllocationHandle keep(struct vmm_handle *handle) {
 CUresult cuMemCreate(CUmemGenericAllocationHandle *ret_handle, size_t bytes, const CUmemAllocationProp *properties,
                      unsigned long long flags) {
     CUresult result = capture_forbids();
-    if (!result) result = check_properties(properties);
-    if (result) return result;
-    if (!ret_handle || !bytes || bytes % ENGINE_BLOCK_BYTES || flags) return CUDA_ERROR_INVALID_VALUE;
+    if (!result)
+        result = check_properties(properties);
+    if (result)
+        return result;
+    if (!ret_handle || !bytes || bytes % ENGINE_BLOCK_BYTES || flags)
+        return CUDA_ERROR_INVALID_VALUE;
     struct vmm_handle *handle = calloc(1, sizeof *handle);
-    if (!handle) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!handle)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     handle->properties = *properties;
     handle->bytes = bytes;
     handle->file = -1;
     if (is_host(&properties->location))
         result = vmm_host_create(handle);
     else
-        result = from_errno(
-            engine_physical_create((unsigned)device_gpu(properties->location.id), bytes, &handle->physical));
+        result =
+            from_errno(engine_physical_create((unsigned)device_gpu(properties->location.id), bytes, &handle->physical));
     if (result)
         free(handle);
     else
@@ -86,7 +98,8 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *ret_handle, size_t bytes, con
 
 CUresult cuMemRelease(CUmemGenericAllocationHandle value) {
     CUresult result = capture_forbids();
-    if (result) return result;
+    if (result)
+        return result;
     pthread_mutex_lock(&vmm_lock);
     struct vmm_handle *handle = check(value);
     if (!handle || !handle->references) {
@@ -102,20 +115,24 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle value) {
 CUresult cuMemAddressReserve(CUdeviceptr *ret_address, size_t bytes, size_t alignment, CUdeviceptr hint,
                              unsigned long long flags) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     if (!ret_address || !bytes || bytes % ENGINE_BLOCK_BYTES || flags || alignment & (alignment - 1))
         return CUDA_ERROR_INVALID_VALUE;
-    if (alignment && alignment < ENGINE_BLOCK_BYTES) alignment = ENGINE_BLOCK_BYTES;
+    if (alignment && alignment < ENGINE_BLOCK_BYTES)
+        alignment = ENGINE_BLOCK_BYTES;
     uint64_t address;
     hint -= hint % ENGINE_BLOCK_BYTES;
     result = from_errno(engine_address_reserve(bytes, alignment, hint, &address));
-    if (!result) *ret_address = address;
+    if (!result)
+        *ret_address = address;
     return result;
 }
 
 CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     pthread_mutex_lock(&vmm_lock);
     for (struct mapping *mapping = mappings; mapping; mapping = mapping->next)
         if (mapping->address < address + bytes && address < mapping->address + mapping->bytes)
@@ -128,26 +145,30 @@ CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes) {
 CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle value,
                   unsigned long long flags) {
     CUresult result = capture_forbids();
-    if (result) return result;
-    if (!address || !bytes || flags || offset || bytes % ENGINE_BLOCK_BYTES) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!address || !bytes || flags || offset || bytes % ENGINE_BLOCK_BYTES)
+        return CUDA_ERROR_INVALID_VALUE;
     struct mapping *mapping = calloc(1, sizeof *mapping);
-    if (!mapping) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!mapping)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     pthread_mutex_lock(&vmm_lock);
     struct vmm_handle *handle = check(value);
     if (!handle || bytes > handle->bytes)
         result = CUDA_ERROR_INVALID_VALUE;
     else
-        result = handle->physical ? engine_address_map(address, bytes, handle->physical, offset)
-                                        ? CUDA_ERROR_INVALID_VALUE
-                                        : CUDA_SUCCESS
-                                  : vmm_host_map(handle, address, bytes, offset);
+        result =
+            handle->physical
+                ? engine_address_map(address, bytes, handle->physical, offset) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS
+                : vmm_host_map(handle, address, bytes, offset);
     if (!result) {
         handle->mapped++;
         *mapping = (struct mapping){address, bytes, handle, 0, mappings};
         mappings = mapping;
     }
     pthread_mutex_unlock(&vmm_lock);
-    if (result) free(mapping);
+    if (result)
+        free(mapping);
     return result;
 }
 
@@ -166,11 +187,13 @@ static bool is_within(const struct mapping *mapping, CUdeviceptr address, size_t
 
 CUresult cuMemUnmap(CUdeviceptr address, size_t bytes) {
     CUresult result = capture_forbids();
-    if (result) return result;
+    if (result)
+        return result;
     for (unsigned device = 0; device < device_count(); device++) /* what still runs may use it */
         engine_gpu_wait((unsigned)device_gpu((CUdevice)device), false);
     pthread_mutex_lock(&vmm_lock);
-    if (!covers(address, bytes)) result = CUDA_ERROR_INVALID_VALUE;
+    if (!covers(address, bytes))
+        result = CUDA_ERROR_INVALID_VALUE;
     for (struct mapping **link = &mappings; !result && *link;) {
         struct mapping *mapping = *link;
         if (!is_within(mapping, address, bytes)) {
@@ -192,22 +215,29 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes) {
 
 /* Who may use it: bit 0 the host, then one bit a device. */
 static uint32_t access_bit(const CUmemLocation *location) {
-    if (is_host(location)) return 1;
-    if (location->type != CU_MEM_LOCATION_TYPE_DEVICE || device_gpu(location->id) < 0) return 0;
+    if (is_host(location))
+        return 1;
+    if (location->type != CU_MEM_LOCATION_TYPE_DEVICE || device_gpu(location->id) < 0)
+        return 0;
     return UINT32_C(2) << location->id;
 }
 
 CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc *access, size_t count) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!access || !count) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!access || !count)
+        return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&vmm_lock);
-    if (!covers(address, bytes)) result = CUDA_ERROR_INVALID_VALUE;
+    if (!covers(address, bytes))
+        result = CUDA_ERROR_INVALID_VALUE;
     for (size_t i = 0; !result && i < count; i++) {
         uint32_t bit = access_bit(&access[i].location);
-        if (!bit) result = CUDA_ERROR_INVALID_DEVICE;
+        if (!bit)
+            result = CUDA_ERROR_INVALID_DEVICE;
         for (struct mapping *mapping = mappings; !result && mapping; mapping = mapping->next) {
-            if (!is_within(mapping, address, bytes)) continue;
+            if (!is_within(mapping, address, bytes))
+                continue;
             bool may = access[i].flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
             mapping->access = may ? mapping->access | bit : mapping->access & ~bit;
         }
@@ -218,29 +248,34 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
 
 static struct mapping *find(CUdeviceptr address) {
     struct mapping *mapping = mappings;
-    while (mapping && address - mapping->address >= mapping->bytes) mapping = mapping->next;
+    while (mapping && address - mapping->address >= mapping->bytes)
+        mapping = mapping->next;
     return mapping;
 }
 
 CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr address) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!flags || !location) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!flags || !location)
+        return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&vmm_lock);
     struct mapping *mapping = find(address);
     if (!mapping)
         result = CUDA_ERROR_INVALID_VALUE;
     else
-        *flags = mapping->access & access_bit(location) ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-                                                        : CU_MEM_ACCESS_FLAGS_PROT_NONE;
+        *flags =
+            mapping->access & access_bit(location) ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE : CU_MEM_ACCESS_FLAGS_PROT_NONE;
     pthread_mutex_unlock(&vmm_lock);
     return result;
 }
 
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *ret_handle, void *address) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!ret_handle) return CUDA_ERROR_INVALID_VALUE;
+    if (result)
+        return result;
+    if (!ret_handle)
+        return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&vmm_lock);
     struct mapping *mapping = find((CUdeviceptr)address);
     if (mapping) {
@@ -255,7 +290,8 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *ret_handle, v
 
 CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *properties, CUmemGenericAllocationHandle value) {
     CUresult result = require_init();
-    if (result) return result;
+    if (result)
+        return result;
     pthread_mutex_lock(&vmm_lock);
     struct vmm_handle *handle = check(value);
     if (handle && properties)
@@ -269,9 +305,12 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *properties,
 CUresult cuMemExportToShareableHandle(void *ret_file, CUmemGenericAllocationHandle value,
                                       CUmemAllocationHandleType type, unsigned long long flags) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!ret_file || flags) return CUDA_ERROR_INVALID_VALUE;
-    if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
+    if (result)
+        return result;
+    if (!ret_file || flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+        return CUDA_ERROR_NOT_SUPPORTED;
     pthread_mutex_lock(&vmm_lock);
     struct vmm_handle *handle = check(value);
     if (!handle || !(handle->properties.requestedHandleTypes & type))
@@ -287,17 +326,21 @@ CUresult cuMemExportToShareableHandle(void *ret_file, CUmemGenericAllocationHand
 CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *ret_handle, void *file,
                                         CUmemAllocationHandleType type) {
     CUresult result = require_init();
-    if (result) return result;
-    if (!ret_handle) return CUDA_ERROR_INVALID_VALUE;
-    if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
+    if (result)
+        return result;
+    if (!ret_handle)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+        return CUDA_ERROR_NOT_SUPPORTED;
     struct vmm_handle *handle = calloc(1, sizeof *handle);
-    if (!handle) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!handle)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     handle->file = -1;
     handle->properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     handle->properties.requestedHandleTypes = type;
     if (vmm_host_import((int)(intptr_t)file, handle)) {
-        result = engine_physical_import_fd((int)(intptr_t)file, &handle->physical) ? CUDA_ERROR_INVALID_VALUE
-                                                                                   : CUDA_SUCCESS;
+        result =
+            engine_physical_import_fd((int)(intptr_t)file, &handle->physical) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
         if (!result) {
             handle->bytes = engine_physical_bytes(handle->physical);
             handle->properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
