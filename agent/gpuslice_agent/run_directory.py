@@ -7,6 +7,7 @@ One agent owns a run directory for as long as it holds the lock in it. The servi
 import asyncio
 import fcntl
 import os
+import socket
 import stat
 import time
 from collections.abc import Mapping
@@ -83,11 +84,11 @@ class Ownership:
 
     @classmethod
     async def taken(cls, directory: RunDirectory, *, private: bool) -> Self:
-        """Waits a little: the last agent may be on its way out."""
+        """Waits a little where nobody serves: the last agent may be on its way out."""
         descriptor = os.open(directory.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + WAIT_SECONDS
         while not _locked(descriptor):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or _is_served(directory):
                 owner = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
                 os.close(descriptor)
                 raise RunDirectoryError(
@@ -109,6 +110,11 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_served(directory: RunDirectory) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(directory.socket)) == 0
 
 
 def was_private(directory: RunDirectory) -> bool:

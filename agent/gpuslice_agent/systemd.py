@@ -31,8 +31,8 @@ class ServiceManager:
     def _say(self, state: str) -> None:
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
             try:
                 manager.sendto(state.encode(), self._address)
             except OSError:
-                return  # it is gone, and there is nobody else to tell
+                return  # it is gone or does not listen, and there is nobody else to tell

@@ -11,8 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +103,24 @@ def gpus_of(node: SimNode) -> tuple[Gpu, ...]:
     )
 
 
-@contextmanager
-def tenant(node: SimNode, *shares: Share, holds: int = MIB) -> Generator[subprocess.Popen[str]]:
+def tenant(
+    node: SimNode, *shares: Share, holds: int = MIB
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """A program with these shares that has allocated `holds` bytes and waits."""
-    environment = tenant_environment(
-        node.environment(os.environ), native_files.shim(), [share.directory for share in shares]
-    )
+    directories = [share.directory for share in shares]
+    return program(node, tenant_environment(os.environ, native_files.shim(), directories), holds)
+
+
+@contextmanager
+def program(
+    node: SimNode, environment: Mapping[str, str], holds: int = MIB
+) -> Generator[subprocess.Popen[str]]:
+    found = node.environment(environment) | {
+        name: environment[name] for name in ("LD_PRELOAD", "GPUSLICE_SHARES") if name in environment
+    }
     with subprocess.Popen(
         [sys.executable, "-c", TENANT, str(holds)],
-        env=environment,
+        env=found,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -35,3 +35,12 @@ def test_an_abstract_socket_is_found() -> None:
 
 def test_without_a_service_manager_nothing_is_said() -> None:
     ServiceManager({}).ready()
+
+
+def test_a_service_manager_that_does_not_listen_does_not_hold_the_agent_up(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(address)
+        manager = ServiceManager({"NOTIFY_SOCKET": address})
+        for _ in range(10_000):
+            manager.ready()
