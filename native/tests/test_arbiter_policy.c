@@ -3,12 +3,9 @@
  * The model: each tenant launches kernels of one length as long as its run word, its credit and its run-ahead allow;
  * the GPU time-slices between the tenants that have work, so each one's events show wall time, the slices of the
  * others included. `used_ns` is the truth that the account is measured against. */
-#include <gpuslice/region.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "../arbiter/arbiter_policy.h"
+#include "check.h"
+#include <gpuslice/region.h>
 
 #define US UINT64_C(1000)
 #define MS UINT64_C(1000000)
@@ -34,13 +31,10 @@ struct model {
     unsigned random;
 };
 
-static int failures;
-
-static void expect(bool right, const char *what, double got) {
-    if (right)
-        return;
-    printf("FAILED: %s (got %.2f)\n", what, got);
-    failures++;
+static void expect_within(double got, double wanted, double tolerance) {
+    if (got < wanted - tolerance || got > wanted + tolerance)
+        fprintf(stderr, "%.2f instead of %.2f +- %.2f\n", got, wanted, tolerance);
+    CHECK(got >= wanted - tolerance && got <= wanted + tolerance);
 }
 
 static struct tenant *add(struct model *model, uint32_t cores, enum gpuslice_policy policy, uint64_t kernel_ns) {
@@ -123,21 +117,17 @@ static double percent(const struct tenant *tenant, uint64_t of_ns) {
     return 100.0 * (double)tenant->used_ns / (double)of_ns;
 }
 
-static bool within(double got, double wanted, double tolerance) {
-    return got >= wanted - tolerance && got <= wanted + tolerance;
-}
-
-static void a_capped_share_gets_its_part_even_alone(void) {
+CASE(a_capped_share_gets_its_part_even_alone) {
     const uint64_t kernels[] = {50 * US, 500 * US, 50 * MS};
     for (size_t i = 0; i < 3; i++) {
         struct model model = new_model();
         struct tenant *tenant = add(&model, 30, GPUSLICE_POLICY_HARD, kernels[i]);
         run_until(&model, 11000 * MS);
-        expect(within(percent(tenant, 10000 * MS), 30, 0.6), __func__, percent(tenant, 10000 * MS));
+        expect_within(percent(tenant, 10000 * MS), 30, 0.6);
     }
 }
 
-static void two_busy_shares_get_what_they_asked_for(void) {
+CASE(two_busy_shares_get_what_they_asked_for) {
     const uint64_t kernels[][2] = {{500 * US, 500 * US}, {2 * MS, 2 * MS},  {10 * MS, 10 * MS},
                                    {2 * MS, 10 * MS},    {10 * MS, 2 * MS}, {100 * US, 50 * MS}};
     for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
@@ -148,53 +138,53 @@ static void two_busy_shares_get_what_they_asked_for(void) {
             struct tenant *large = add(&model, 70, GPUSLICE_POLICY_HARD, kernels[i][1]);
             run_until(&model, 5000 * MS);
             double tolerance = late_ns ? 2 : 1;
-            expect(within(percent(small, 4000 * MS), 30, tolerance), __func__, percent(small, 4000 * MS));
-            expect(within(percent(large, 4000 * MS), 70, tolerance), __func__, percent(large, 4000 * MS));
+            expect_within(percent(small, 4000 * MS), 30, tolerance);
+            expect_within(percent(large, 4000 * MS), 70, tolerance);
         }
 }
 
-static void two_capped_shares_leave_the_rest_alone(void) {
+CASE(two_capped_shares_leave_the_rest_alone) {
     struct model model = new_model();
     struct tenant *a = add(&model, 20, GPUSLICE_POLICY_HARD, 2 * MS);
     struct tenant *b = add(&model, 40, GPUSLICE_POLICY_HARD, 500 * US);
     run_until(&model, 5000 * MS);
-    expect(within(percent(a, 4000 * MS), 20, 1), __func__, percent(a, 4000 * MS));
-    expect(within(percent(b, 4000 * MS), 40, 1), __func__, percent(b, 4000 * MS));
+    expect_within(percent(a, 4000 * MS), 20, 1);
+    expect_within(percent(b, 4000 * MS), 40, 1);
 }
 
-static void an_elastic_share_takes_what_is_left_and_gives_it_back(void) {
+CASE(an_elastic_share_takes_what_is_left_and_gives_it_back) {
     struct model model = new_model();
     struct tenant *elastic = add(&model, 30, GPUSLICE_POLICY_ELASTIC, 500 * US);
     struct tenant *late = add(&model, 70, GPUSLICE_POLICY_HARD, 500 * US);
     late->active_from_ns = 3000 * MS;
     run_until(&model, 3000 * MS);
-    expect(percent(elastic, 2000 * MS) > 97, "an elastic share alone uses the whole GPU", percent(elastic, 2000 * MS));
+    CHECK(percent(elastic, 2000 * MS) > 97);
     elastic->used_ns = 0;
     run_until(&model, 5000 * MS);
-    expect(within(percent(elastic, 2000 * MS), 30, 2), __func__, percent(elastic, 2000 * MS));
-    expect(within(percent(late, 2000 * MS), 70, 2), __func__, percent(late, 2000 * MS));
+    expect_within(percent(elastic, 2000 * MS), 30, 2);
+    expect_within(percent(late, 2000 * MS), 70, 2);
 }
 
-static void a_share_without_a_promise_gets_only_what_is_left(void) {
+CASE(a_share_without_a_promise_gets_only_what_is_left) {
     struct model model = new_model();
     struct tenant *nothing = add(&model, 0, GPUSLICE_POLICY_HARD, 500 * US);
     struct tenant *capped = add(&model, 60, GPUSLICE_POLICY_HARD, 500 * US);
     run_until(&model, 5000 * MS);
-    expect(within(percent(capped, 4000 * MS), 60, 1.5), __func__, percent(capped, 4000 * MS));
-    expect(within(percent(nothing, 4000 * MS), 40, 2.5), __func__, percent(nothing, 4000 * MS));
+    expect_within(percent(capped, 4000 * MS), 60, 1.5);
+    expect_within(percent(nothing, 4000 * MS), 40, 2.5);
 }
 
-static void leftovers_are_split_by_weight(void) {
+CASE(leftovers_are_split_by_weight) {
     struct model model = new_model();
     struct tenant *one = add(&model, 0, GPUSLICE_POLICY_ELASTIC, 500 * US);
     struct tenant *three = add(&model, 0, GPUSLICE_POLICY_ELASTIC, 2 * MS);
     three->share.weight = 3;
     run_until(&model, 5000 * MS);
-    expect(within(percent(one, 4000 * MS), 25, 2), __func__, percent(one, 4000 * MS));
-    expect(within(percent(three, 4000 * MS), 75, 2), __func__, percent(three, 4000 * MS));
+    expect_within(percent(one, 4000 * MS), 25, 2);
+    expect_within(percent(three, 4000 * MS), 75, 2);
 }
 
-static void a_higher_class_goes_first(void) {
+CASE(a_higher_class_goes_first) {
     struct model model = new_model();
     struct tenant *low = add(&model, 50, GPUSLICE_POLICY_HARD, 500 * US);
     struct tenant *high = add(&model, 50, GPUSLICE_POLICY_ELASTIC, 500 * US);
@@ -205,13 +195,13 @@ static void a_higher_class_goes_first(void) {
     run_until(&model, 2000 * MS);
     uint64_t before_ns = low->used_ns;
     run_until(&model, 3000 * MS);
-    expect(percent(high, 1000 * MS) > 97, __func__, percent(high, 1000 * MS));
-    expect(low->used_ns - before_ns < 15 * MS, "the lower class waits", (double)(low->used_ns - before_ns) / 1e6);
+    CHECK(percent(high, 1000 * MS) > 97);
+    CHECK(low->used_ns - before_ns < 15 * MS);
     run_until(&model, 4000 * MS);
-    expect(low->used_ns - before_ns > 450 * MS, "the lower class comes back", (double)(low->used_ns - before_ns) / 1e6);
+    CHECK(low->used_ns - before_ns > 450 * MS);
 }
 
-static void an_idle_or_dead_share_does_not_hold_the_gpu(void) {
+CASE(an_idle_or_dead_share_does_not_hold_the_gpu) {
     for (int dies = 0; dies < 2; dies++) {
         struct model model = new_model();
         struct tenant *goes = add(&model, 50, GPUSLICE_POLICY_HARD, 500 * US);
@@ -221,26 +211,26 @@ static void an_idle_or_dead_share_does_not_hold_the_gpu(void) {
         goes->share.live = dies == 0;
         uint64_t before_ns = stays->used_ns;
         run_until(&model, 2500 * MS);
-        expect(stays->used_ns - before_ns > 490 * MS, __func__, (double)(stays->used_ns - before_ns) / 1e6);
+        CHECK(stays->used_ns - before_ns > 490 * MS);
     }
 }
 
-static void a_pause_saves_up_no_more_than_a_moment(void) {
+CASE(a_pause_saves_up_no_more_than_a_moment) {
     struct model model = new_model();
     struct tenant *tenant = add(&model, 30, GPUSLICE_POLICY_HARD, 500 * US);
     tenant->active_from_ns = 5000 * MS;
     run_until(&model, 5100 * MS);
-    expect(tenant->used_ns < 50 * MS, __func__, (double)tenant->used_ns / 1e6);
+    CHECK(tenant->used_ns < 50 * MS);
 }
 
-static void a_whole_share_alone_has_no_gate(void) {
+CASE(a_whole_share_alone_has_no_gate) {
     struct model model = new_model();
     struct tenant *tenant = add(&model, 100, GPUSLICE_POLICY_HARD, 500 * US);
     run_until(&model, 1100 * MS);
-    expect(tenant->share.credit_ns == ARBITER_UNLIMITED && tenant->share.run, __func__, 0);
+    CHECK(tenant->share.credit_ns == ARBITER_UNLIMITED && tenant->share.run);
 }
 
-static void three_shares_that_overlap_are_charged_a_third_each(void) {
+CASE(three_shares_that_overlap_are_charged_a_third_each) {
     struct arbiter_share a = {.live = true}, b = {.live = true}, c = {.live = true};
     struct arbiter_share *shares[] = {&a, &b, &c};
     for (size_t i = 0; i < 3; i++)
@@ -251,10 +241,10 @@ static void three_shares_that_overlap_are_charged_a_third_each(void) {
         arbiter_charge(shares[i], shares, 3, 110 * MS);
     }
     for (size_t i = 0; i < 3; i++)
-        expect(within((double)shares[i]->balance_ns / 1e6, -3, 0.001), __func__, (double)shares[i]->balance_ns / 1e6);
+        expect_within((double)shares[i]->balance_ns / 1e6, -3, 0.001);
 }
 
-static void a_false_word_of_a_tenant_harms_nobody_else(void) {
+CASE(a_false_word_of_a_tenant_harms_nobody_else) {
     struct model model = new_model();
     struct tenant *liar = add(&model, 50, GPUSLICE_POLICY_HARD, 500 * US);
     struct tenant *other = add(&model, 50, GPUSLICE_POLICY_HARD, 500 * US);
@@ -263,23 +253,9 @@ static void a_false_word_of_a_tenant_harms_nobody_else(void) {
     liar->busy_ns = UINT64_MAX - 5;
     liar->covered_ns = UINT64_MAX - 5;
     run_until(&model, 4000 * MS);
-    expect(other->used_ns - before_ns > 950 * MS, __func__, (double)(other->used_ns - before_ns) / 1e6);
+    CHECK(other->used_ns - before_ns > 950 * MS);
 }
 
-int main(void) {
-    a_capped_share_gets_its_part_even_alone();
-    two_busy_shares_get_what_they_asked_for();
-    two_capped_shares_leave_the_rest_alone();
-    an_elastic_share_takes_what_is_left_and_gives_it_back();
-    a_share_without_a_promise_gets_only_what_is_left();
-    leftovers_are_split_by_weight();
-    a_higher_class_goes_first();
-    an_idle_or_dead_share_does_not_hold_the_gpu();
-    a_pause_saves_up_no_more_than_a_moment();
-    a_whole_share_alone_has_no_gate();
-    three_shares_that_overlap_are_charged_a_third_each();
-    a_false_word_of_a_tenant_harms_nobody_else();
-    if (failures == 0)
-        puts("all held");
-    return failures != 0;
+int main(int argc, char **argv) {
+    return check_main(argc, argv);
 }
