@@ -76,7 +76,7 @@ def _share_table(snapshot: Snapshot) -> Table:
         "Shares", "Share", "GPU", "Owner", "GPU time", "Memory", "Policy", "Priority", "Paced by",
         "State", right=("GPU time", "Memory"),
     )  # fmt: skip
-    for share in snapshot.shares:
+    for share in sorted(snapshot.shares, key=lambda share: share.created_at):
         limits, usage = share.limits, share.usage
         table.add_row(
             share.id,
