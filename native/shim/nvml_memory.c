@@ -1,5 +1,6 @@
 /* Memory of the share: the limit is all there is, what is charged is what is used. */
 #include "nvml_view.h"
+#include "processes.h"
 
 struct share_memory {
     uint64_t total, used, free;
@@ -11,7 +12,7 @@ static bool read_memory(nvmlDevice_t device, uint64_t card_free, struct share_me
     struct gpuslice_limits limits;
     if (!gpu || !gpuslice_limits_read(gpu->tenant->share.grant, &limits))
         return false;
-    uint64_t used = gpuslice_total_bytes(&gpu->tenant->share);
+    uint64_t used = processes_held_bytes(&gpu->tenant->share);
     uint64_t rest = used < limits.memory_bytes ? limits.memory_bytes - used : 0;
     *ret_memory = (struct share_memory){limits.memory_bytes, used, rest < card_free ? rest : card_free};
     return true;

@@ -54,26 +54,40 @@ static uint32_t find_pid(uint64_t namespace, uint32_t pid) {
     return found;
 }
 
-/* The lock says who is alive; the rest of a slot may be left over from a dead process. */
+/* What a live process holds in this slot, or 0. The lock says who is alive; what the slot says may be left over from
+ * a dead process. */
+static uint64_t held_bytes(const struct gpuslice_share *share, int usage_fd, uint32_t index) {
+    const struct gpuslice_slot *slot = &share->usage->slots[index];
+    uint64_t bytes = word_bytes(atomic_load_explicit(&slot->held_word, memory_order_relaxed));
+    return bytes && gpuslice_slot_is_held(usage_fd, index) ? bytes : 0;
+}
+
 static bool read_slot(const struct gpuslice_share *share, int usage_fd, uint32_t index, uint64_t namespace,
                       struct share_process *ret_process) {
     const struct gpuslice_slot *slot = &share->usage->slots[index];
-    if (atomic_load_explicit(&slot->generation, memory_order_relaxed) == 0)
-        return false;
+    uint64_t bytes = held_bytes(share, usage_fd, index);
     /* acquire: the namespace was stored before the pid */
-    uint32_t pid = atomic_load_explicit(&slot->pid, memory_order_acquire);
-    uint64_t held_bytes = word_bytes(atomic_load_explicit(&slot->held_word, memory_order_relaxed));
-    if (pid == 0 || held_bytes == 0 || !gpuslice_slot_is_held(usage_fd, index))
-        return false;
-    if (slot->pid_namespace != namespace)
+    uint32_t pid = bytes ? atomic_load_explicit(&slot->pid, memory_order_acquire) : 0;
+    if (pid && slot->pid_namespace != namespace)
         pid = find_pid(slot->pid_namespace, pid);
     *ret_process = (struct share_process){
         .slot = index,
         .pid = pid,
-        .held_bytes = held_bytes,
+        .held_bytes = bytes,
         .busy_ns = atomic_load_explicit(&slot->busy_ns, memory_order_relaxed),
     };
     return pid != 0;
+}
+
+uint64_t processes_held_bytes(const struct gpuslice_share *share) {
+    uint64_t bytes = 0;
+    int usage_fd = region_open_usage(share, O_RDONLY);
+    if (usage_fd < 0)
+        return gpuslice_total_bytes(share);
+    for (uint32_t index = 0; index < GPUSLICE_SLOTS; index++)
+        bytes += held_bytes(share, usage_fd, index);
+    close(usage_fd);
+    return bytes;
 }
 
 unsigned processes_list(const struct gpuslice_share *share, struct share_process *processes, unsigned capacity) {

@@ -17,6 +17,10 @@ struct share_process {
  * show are left out. How many there are. */
 unsigned processes_list(const struct gpuslice_share *share, struct share_process *processes, unsigned capacity);
 
+/* Bytes that the live processes hold. The share's total may still have those of a dead one: only a process with a
+ * slot can return them, and whoever only looks has none. */
+uint64_t processes_held_bytes(const struct gpuslice_share *share);
+
 /* Whether the pid, as the caller numbers it, is one of them. */
 bool processes_include(const struct gpuslice_share *share, uint32_t pid);
 
