@@ -1,11 +1,11 @@
 /* Keeps the GPU busy in one of many ways for some seconds, and says how.
  *
- *   launch_loop --ptx FILE --kernel-us N --mode MODE --seconds S [--ahead N]
+ *   launch_loop --ptx FILE --kernel-us N --mode MODE
  *
  * MODE: loop (kernels without a pause), sync (each one is waited for), graph (a graph of 4 kernels), cooperative, ex,
  * streams4 (four streams), memset, d2d (copies of N microseconds or so), host (a host copy after each kernel).
- * Starts when a line comes on standard input, after "ready"; then prints JSON: launches, and start and end of the
- * time it had work, in ns of CLOCK_MONOTONIC. It waits for its last work before it says the end.
+ * Says "ready", and for each line on standard input, a number of seconds, works so long and then prints JSON: launches,
+ * and start and end of the time it had work, in ns of CLOCK_MONOTONIC. It waits for its last work before it says so.
  */
 #define __CUDA_API_VERSION_INTERNAL 1
 #include <cuda.h>
@@ -155,15 +155,24 @@ static void set_up(struct client *client, const char *ptx_path) {
     CHECK(cuCtxSynchronize());
 }
 
+static void work_for(struct client *client, double seconds) {
+    uint64_t start_ns = now_ns(), until_ns = start_ns + (uint64_t)(seconds * 1e9), steps = 0;
+    while (now_ns() < until_ns)
+        work(client, steps++);
+    CHECK(cuCtxSynchronize());
+    printf("{\"launches\": %llu, \"start_ns\": %llu, \"end_ns\": %llu}\n", (unsigned long long)steps,
+           (unsigned long long)start_ns, (unsigned long long)now_ns());
+    fflush(stdout);
+}
+
 int main(int argc, char **argv) {
     static struct client client = {.mode = "loop"};
     static const struct option options[] = {{"ptx", required_argument, NULL, 'p'},
                                             {"kernel-us", required_argument, NULL, 'k'},
                                             {"mode", required_argument, NULL, 'm'},
-                                            {"seconds", required_argument, NULL, 's'},
                                             {0}};
     const char *ptx = "gpuslice.ptx";
-    double seconds = 1;
+    double seconds;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == 'p')
             ptx = optarg;
@@ -171,8 +180,6 @@ int main(int argc, char **argv) {
             client.kernel_ns = (uint64_t)(atof(optarg) * 1000);
         else if (option == 'm')
             client.mode = optarg;
-        else if (option == 's')
-            seconds = atof(optarg);
         else
             return 2;
     }
@@ -181,12 +188,7 @@ int main(int argc, char **argv) {
     set_up(&client, ptx);
     printf("ready\n");
     fflush(stdout);
-    getchar();
-    uint64_t start_ns = now_ns(), until_ns = start_ns + (uint64_t)(seconds * 1e9), steps = 0;
-    while (now_ns() < until_ns)
-        work(&client, steps++);
-    CHECK(cuCtxSynchronize());
-    printf("{\"launches\": %llu, \"start_ns\": %llu, \"end_ns\": %llu}\n", (unsigned long long)steps,
-           (unsigned long long)start_ns, (unsigned long long)now_ns());
+    while (scanf("%lf", &seconds) == 1)
+        work_for(&client, seconds);
     return 0;
 }

@@ -1,0 +1,130 @@
+"""GPU time: a share gets what it asked for, however it launches, alone and beside others."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpuslice_agent import simulation
+from gpuslice_agent.model import Policy
+from gpuslice_agent.simulation import SimNode
+
+from .c_programs import build
+from .time_shares import Load, TimeShares, Used, time_shares
+
+SECONDS = 4.0
+
+
+@pytest.fixture
+def node() -> Iterator[SimNode]:
+    with simulation.temporary("2xa100-80g", 1) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("programs")
+    return build(folder / "launch_loop", "launch_loop.c", flags=("-lcuda",))
+
+
+@pytest.fixture
+def shares(node: SimNode, tmp_path: Path, program: Path) -> Iterator[TimeShares]:
+    with time_shares(node, tmp_path, program) as shares:
+        yield shares
+
+
+def charged_what_it_used(used: Used) -> bool:
+    return used.charged == pytest.approx(used.percent, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        Load("loop", 50),
+        Load("loop", 2),
+        Load("sync", 100),
+        Load("graph", 100),
+        Load("cooperative", 200),
+        Load("ex", 200),
+        Load("streams4", 200),
+        Load("host", 100),
+    ],
+    ids=lambda load: f"{load.mode}-{load.kernel_us}us",
+)
+def test_a_capped_share_gets_its_percentage_however_it_launches(
+    shares: TimeShares, load: Load
+) -> None:
+    shares.add(30, load)
+    [used] = shares.run(SECONDS)
+    assert used.percent == pytest.approx(30, abs=1)
+    assert charged_what_it_used(used)
+
+
+def test_kernels_longer_than_a_turn_are_paid_for_afterwards(shares: TimeShares) -> None:
+    shares.add(30, Load("loop", 50_000))
+    [used] = shares.run(10)
+    assert used.percent == pytest.approx(30, abs=1)
+
+
+def test_two_processes_live_from_one_share(shares: TimeShares) -> None:
+    shares.add(30, Load("loop", 50), Load("loop", 200))
+    [used] = shares.run(SECONDS)
+    assert used.percent == pytest.approx(30, abs=1)
+    assert charged_what_it_used(used)
+
+
+@pytest.mark.parametrize(
+    ("small_us", "large_us"), [(500, 500), (2000, 2000), (10_000, 10_000), (2000, 10_000)]
+)
+def test_two_busy_shares_get_thirty_and_seventy(
+    shares: TimeShares, small_us: int, large_us: int
+) -> None:
+    shares.add(30, Load("loop", small_us))
+    shares.add(70, Load("loop", large_us))
+    small, large = shares.run(SECONDS)
+    assert small.percent == pytest.approx(30, abs=2)
+    assert large.percent == pytest.approx(70, abs=2)
+    assert charged_what_it_used(small)
+    assert charged_what_it_used(large)
+
+
+def test_an_elastic_share_uses_what_a_capped_one_leaves(shares: TimeShares) -> None:
+    shares.add(30, Load("loop", 500), policy=Policy.ELASTIC)
+    shares.add(40, Load("loop", 500))
+    elastic, capped = shares.run(SECONDS)
+    assert capped.percent == pytest.approx(40, abs=2)
+    assert elastic.percent == pytest.approx(60, abs=3)
+
+
+def test_a_share_of_the_whole_time_is_not_held_back(shares: TimeShares) -> None:
+    shares.add(100, Load("loop", 50))
+    [used] = shares.run(2)
+    assert used.percent > 99
+    assert charged_what_it_used(used)
+
+
+def test_without_an_agent_the_processes_of_a_share_pace_themselves(
+    node: SimNode, tmp_path: Path, program: Path
+) -> None:
+    with time_shares(node, tmp_path, program, paced=False) as shares:
+        tenant = shares.add(30, Load("loop", 50), Load("loop", 50))
+        [used] = shares.run(SECONDS)
+        assert tenant.share.usage().paces_itself
+    assert used.percent == pytest.approx(30, abs=1)
+
+
+def test_a_share_joins_the_arbiter_when_it_comes_back(
+    node: SimNode, tmp_path: Path, program: Path
+) -> None:
+    with time_shares(node, tmp_path, program) as shares:
+        tenant = shares.add(30, Load("loop", 50))
+        assert shares.arbiter
+        shares.arbiter.remove(tenant.share)
+        shares.run(1.5)  # until the last heartbeat is a second old, what was granted holds
+        [alone] = shares.run(SECONDS)
+        assert tenant.share.usage().paces_itself
+        shares.arbiter.add(tenant.share)
+        [paced] = shares.run(SECONDS)
+        assert not tenant.share.usage().paces_itself
+    assert alone.percent == pytest.approx(30, abs=1.5)
+    assert paced.percent == pytest.approx(30, abs=1)
