@@ -198,7 +198,7 @@ CASE(a_forecast_is_what_happens_and_leaves_no_trace) {
         for (unsigned i = 1; i <= 10; i++)
             target = kernel(stream, process * MS(3), MS(i), FULL);
     }
-    struct node_file *before = malloc(offsetof(struct node_file, queues));
+    struct node_file *before = calloc(1, sizeof *before);
     CHECK(before);
     memcpy(before, node, offsetof(struct node_file, queues));
     uint64_t forecast = timeline_forecast(node, &target, 1);
