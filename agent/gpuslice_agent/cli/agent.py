@@ -23,7 +23,9 @@ def _setting_options() -> list[click.Parameter]:
                 is_flag=field.type is bool,
                 default=None,
                 metavar=None if field.type is bool else "VALUE",
-                help="" if field.type is bool else f"{right[0].upper()}{right[1:]}.{default}",
+                help="Default: off."
+                if field.type is bool
+                else f"{right[0].upper()}{right[1:]}.{default}",
             )
         )
     return options
