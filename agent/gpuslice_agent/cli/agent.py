@@ -1,6 +1,9 @@
 """`gpuslice agent`: the daemon of a node."""
 
+import ast
 import asyncio
+import inspect
+import itertools
 import os
 from pathlib import Path
 
@@ -11,21 +14,37 @@ from gpuslice_agent import config, daemon
 from gpuslice_agent.systemd import ServiceManager
 
 
+def _descriptions() -> dict[str, str]:
+    """What Config says below each of its fields: Python keeps it in the source only."""
+    (definition,) = ast.parse(inspect.getsource(config.Config)).body
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        field.target.id: text.value.value
+        for field, text in itertools.pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        if isinstance(text.value.value, str)
+    }
+
+
 def _setting_options() -> list[click.Parameter]:
     """A flag for each field of Config, so that the two cannot differ. Config checks the values."""
+    descriptions = _descriptions()
     options: list[click.Parameter] = []
     for field in msgspec.structs.fields(config.Config):
-        right = config.RIGHT.get(field.name, "a path")
-        default = "" if field.required else f" Default: {field.default or 'none'}."
+        switch = field.type is bool
+        words = [descriptions.get(field.name, "")]
+        if not switch and field.name in config.RIGHT:
+            words.append(f"Give {config.RIGHT[field.name]}.")
+        if not switch and not field.required:
+            words.append(f"Default: {field.default or 'none'}.")
         options.append(
             click.Option(
                 [f"--{field.name.replace('_', '-')}"],
-                is_flag=field.type is bool,
+                is_flag=switch,
                 default=None,
-                metavar=None if field.type is bool else "VALUE",
-                help="Default: off."
-                if field.type is bool
-                else f"{right[0].upper()}{right[1:]}.{default}",
+                metavar=None if switch else "VALUE",
+                help=" ".join(filter(None, words)),
             )
         )
     return options
