@@ -1,6 +1,6 @@
 /* Hooks: copies. Within the device they are GPU time; from and to the host they are not, but the stream waits for
  * them, so they end the account of what came before. */
-#include "pacing.h"
+#include "pacing_copy.h"
 
 /* The length is rounded up to a power of two: copies of all sizes would wash everything else out of the table. */
 static uint64_t copy_key(uint64_t bytes) {
@@ -8,7 +8,7 @@ static uint64_t copy_key(uint64_t bytes) {
     return pacing_key((const void *)pacing_recent_of, bits);
 }
 
-static bool is_host(CUdeviceptr address) {
+bool pacing_copy_is_host(CUdeviceptr address) {
     CUmemorytype type = CU_MEMORYTYPE_HOST;
     /* An address that the driver does not know is pageable host memory. */
     if (real.cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) != CUDA_SUCCESS)
@@ -17,11 +17,11 @@ static bool is_host(CUdeviceptr address) {
 }
 
 static bool side_is_host(CUmemorytype type, CUdeviceptr unified) {
-    return type == CU_MEMORYTYPE_HOST || (type == CU_MEMORYTYPE_UNIFIED && is_host(unified));
+    return type == CU_MEMORYTYPE_HOST || (type == CU_MEMORYTYPE_UNIFIED && pacing_copy_is_host(unified));
 }
 
-/* Begins a copy of either kind. */
-static void begin(struct pacing_work *work, CUstream stream, enum pacing_default meaning, bool host, uint64_t bytes) {
+void pacing_copy_begin(struct pacing_work *work, CUstream stream, enum pacing_default meaning, bool host,
+                       uint64_t bytes) {
     *work = (struct pacing_work){0};
     if (host)
         pacing_break(stream, meaning);
@@ -31,7 +31,8 @@ static void begin(struct pacing_work *work, CUstream stream, enum pacing_default
 
 static void begin_unified(struct pacing_work *work, CUstream stream, enum pacing_default meaning, CUdeviceptr target,
                           CUdeviceptr source, uint64_t bytes) {
-    begin(work, stream, meaning, tenant_active() && (is_host(target) || is_host(source)), bytes);
+    pacing_copy_begin(work, stream, meaning,
+                      tenant_active() && (pacing_copy_is_host(target) || pacing_copy_is_host(source)), bytes);
 }
 
 static void begin_2d(struct pacing_work *work, CUstream stream, enum pacing_default meaning,
@@ -39,7 +40,7 @@ static void begin_2d(struct pacing_work *work, CUstream stream, enum pacing_defa
     bool host =
         tenant_active() && copy &&
         (side_is_host(copy->srcMemoryType, copy->srcDevice) || side_is_host(copy->dstMemoryType, copy->dstDevice));
-    begin(work, stream, meaning, host, copy ? copy->WidthInBytes * copy->Height : 0);
+    pacing_copy_begin(work, stream, meaning, host, copy ? copy->WidthInBytes * copy->Height : 0);
 }
 
 static void begin_3d(struct pacing_work *work, CUstream stream, enum pacing_default meaning,
@@ -47,7 +48,7 @@ static void begin_3d(struct pacing_work *work, CUstream stream, enum pacing_defa
     bool host =
         tenant_active() && copy &&
         (side_is_host(copy->srcMemoryType, copy->srcDevice) || side_is_host(copy->dstMemoryType, copy->dstDevice));
-    begin(work, stream, meaning, host, copy ? copy->WidthInBytes * copy->Height * copy->Depth : 0);
+    pacing_copy_begin(work, stream, meaning, host, copy ? copy->WidthInBytes * copy->Height * copy->Depth : 0);
 }
 
 static void begin_3d_peer(struct pacing_work *work, CUstream stream, enum pacing_default meaning,
@@ -55,7 +56,7 @@ static void begin_3d_peer(struct pacing_work *work, CUstream stream, enum pacing
     bool host =
         tenant_active() && copy &&
         (side_is_host(copy->srcMemoryType, copy->srcDevice) || side_is_host(copy->dstMemoryType, copy->dstDevice));
-    begin(work, stream, meaning, host, copy ? copy->WidthInBytes * copy->Height * copy->Depth : 0);
+    pacing_copy_begin(work, stream, meaning, host, copy ? copy->WidthInBytes * copy->Height * copy->Depth : 0);
 }
 
 #define COPY(symbol, parameters, begins, ...)                                                                          \
@@ -66,15 +67,15 @@ static void begin_3d_peer(struct pacing_work *work, CUstream stream, enum pacing
     }
 /* One line for each: what is copied where, both without a stream (old ABI, both default streams) and with one. */
 #define NOW(symbol, target, source, host, ...)                                                                         \
-    COPY(symbol##_v2, (target, source, size_t ByteCount), begin(&work, NULL, PACING_LEGACY, host, ByteCount),          \
-         __VA_ARGS__, ByteCount)                                                                                       \
-    COPY(symbol##_v2_ptds, (target, source, size_t ByteCount), begin(&work, NULL, PACING_PER_THREAD, host, ByteCount), \
-         __VA_ARGS__, ByteCount)
+    COPY(symbol##_v2, (target, source, size_t ByteCount),                                                              \
+         pacing_copy_begin(&work, NULL, PACING_LEGACY, host, ByteCount), __VA_ARGS__, ByteCount)                       \
+    COPY(symbol##_v2_ptds, (target, source, size_t ByteCount),                                                         \
+         pacing_copy_begin(&work, NULL, PACING_PER_THREAD, host, ByteCount), __VA_ARGS__, ByteCount)
 #define LATER(symbol, target, source, host, ...)                                                                       \
     COPY(symbol##_v2, (target, source, size_t ByteCount, CUstream hStream),                                            \
-         begin(&work, hStream, PACING_LEGACY, host, ByteCount), __VA_ARGS__, ByteCount, hStream)                       \
+         pacing_copy_begin(&work, hStream, PACING_LEGACY, host, ByteCount), __VA_ARGS__, ByteCount, hStream)           \
     COPY(symbol##_v2_ptsz, (target, source, size_t ByteCount, CUstream hStream),                                       \
-         begin(&work, hStream, PACING_PER_THREAD, host, ByteCount), __VA_ARGS__, ByteCount, hStream)
+         pacing_copy_begin(&work, hStream, PACING_PER_THREAD, host, ByteCount), __VA_ARGS__, ByteCount, hStream)
 #define OFFSET(array) CUarray array, size_t array##Offset
 
 NOW(cuMemcpyHtoD, CUdeviceptr target, const void *source, true, target, source)
@@ -105,14 +106,14 @@ COPY(cuMemcpyAsync_ptsz, UNIFIED_LATER, begin_unified(&work, hStream, PACING_PER
 #define PEER_LATER                                                                                                     \
     (CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext, size_t ByteCount,       \
      CUstream hStream)
-COPY(cuMemcpyPeer, PEER, begin(&work, NULL, PACING_LEGACY, false, ByteCount), dstDevice, dstContext, srcDevice,
-     srcContext, ByteCount)
-COPY(cuMemcpyPeer_ptds, PEER, begin(&work, NULL, PACING_PER_THREAD, false, ByteCount), dstDevice, dstContext, srcDevice,
-     srcContext, ByteCount)
-COPY(cuMemcpyPeerAsync, PEER_LATER, begin(&work, hStream, PACING_LEGACY, false, ByteCount), dstDevice, dstContext,
-     srcDevice, srcContext, ByteCount, hStream)
-COPY(cuMemcpyPeerAsync_ptsz, PEER_LATER, begin(&work, hStream, PACING_PER_THREAD, false, ByteCount), dstDevice,
+COPY(cuMemcpyPeer, PEER, pacing_copy_begin(&work, NULL, PACING_LEGACY, false, ByteCount), dstDevice, dstContext,
+     srcDevice, srcContext, ByteCount)
+COPY(cuMemcpyPeer_ptds, PEER, pacing_copy_begin(&work, NULL, PACING_PER_THREAD, false, ByteCount), dstDevice,
+     dstContext, srcDevice, srcContext, ByteCount)
+COPY(cuMemcpyPeerAsync, PEER_LATER, pacing_copy_begin(&work, hStream, PACING_LEGACY, false, ByteCount), dstDevice,
      dstContext, srcDevice, srcContext, ByteCount, hStream)
+COPY(cuMemcpyPeerAsync_ptsz, PEER_LATER, pacing_copy_begin(&work, hStream, PACING_PER_THREAD, false, ByteCount),
+     dstDevice, dstContext, srcDevice, srcContext, ByteCount, hStream)
 
 #define SHAPED(symbol, type, begins) COPY(symbol, (const type *pCopy), begins(&work, NULL, PACING_LEGACY, pCopy), pCopy)
 #define SHAPED_PTDS(symbol, type, begins)                                                                              \
