@@ -147,7 +147,8 @@ void pacing_mark(CUstream handle, enum pacing_default meaning) {
     struct pacing_stream *stream = take_open(pacing_handle(handle, meaning));
     if (!stream)
         return;
-    mark_locked(stream, false);
+    if (!stream->unlimited) /* then predictions and the tails are exact enough, and cost nothing here */
+        mark_locked(stream, false);
     memory_lock_give(&stream->lock);
 }
 

@@ -62,7 +62,8 @@ static bool may_launch(struct gate *gate, uint64_t now_ns) {
     uint64_t credit_ns = credit(gate, now_ns), until_ns = gate->stream->until_ns;
     bool in_flight = atomic_load_explicit(&gate->gpu->open_count, memory_order_relaxed) > 0;
     gate->wait_ns = in_flight ? LOOK_NS : UNWOKEN_NS;
-    if (credit_ns == UNLIMITED)
+    gate->stream->unlimited = credit_ns == UNLIMITED;
+    if (gate->stream->unlimited)
         return true;
     uint64_t busy_ns = atomic_load_explicit(&gate->gpu->tenant->share.usage->busy_ns, memory_order_relaxed);
     if (busy_ns + unmeasured(gate) >= credit_ns) {

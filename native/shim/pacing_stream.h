@@ -42,6 +42,7 @@ struct pacing_stream {
     bool open;               /* counted as in flight */
     bool needs_start;        /* the next launch follows a break */
     bool gone;               /* destroyed by the program: forgotten when its markers are done */
+    bool unlimited;          /* the last launch that asked found no limit at all */
     bool overlapping;        /* has programmatic launches: no markers between them */
     uint64_t carried;        /* as lane.unmarked: taken from there, but no marker could be recorded */
     uint64_t last_end_ns;    /* GPU time of the last marker that is done */
