@@ -78,6 +78,7 @@ lint-c: $(VENV)/.dev-tools
 # Generated files are committed; here they are made again and must come out the same.
 lint-generated: $(VENV)/.installed $(VENV)/.dev-tools
 	python native/symbols/generate.py --compiler "$${CC:-cc}" --check
+	python native/symbols/generate_nvml.py --check
 	rm -rf build/proto && mkdir -p build && cp -r proto build/proto
 	PYTHON=$(CURDIR)/$(BIN)/python build/proto/regenerate.sh
 	diff -r --exclude=__pycache__ proto build/proto

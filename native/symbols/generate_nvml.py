@@ -46,7 +46,9 @@ def exported(text: str) -> list[str]:
 
 def modelled() -> set[str]:
     """What is defined in native/sim/nvml, by its own name or as the first argument of a macro."""
-    definition = re.compile(r"^EXPORT [^;{]*\{|^[A-Z_]+\(nvml[^\n]*|^GETTER[A-Z_]*\([^\n]*", re.MULTILINE)
+    definition = re.compile(
+        r"^EXPORT [^;{]*\{|^[A-Z_]+\(nvml[^\n]*|^GETTER[A-Z_]*\([^\n]*", re.MULTILINE
+    )
     return {
         name
         for source in SOURCES.glob("*.c")
@@ -59,7 +61,9 @@ def modelled() -> set[str]:
 def table(symbols: list[str]) -> str:
     known = modelled()
     if unknown := known - set(symbols):
-        raise SystemExit(f"native/sim/nvml defines what nvml.h has not: {', '.join(sorted(unknown))}.")
+        raise SystemExit(
+            f"native/sim/nvml defines what nvml.h has not: {', '.join(sorted(unknown))}."
+        )
     rows = [f"| `{symbol}` | {'yes' if symbol in known else ''} |\n" for symbol in symbols]
     return HEAD.format(modelled=len(known), total=len(symbols)) + "".join(rows)
 
