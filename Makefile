@@ -97,11 +97,12 @@ test-sanitizers: $(VENV)/.dev-tools
 ifeq ($(HAVE_CC),)
 	@echo 'make: no gcc or clang here, so the sanitizer builds are left out (CI runs them)'
 else
-	for sanitizer in address,undefined thread; do \
-	    cmake -S native -B build/native-$$sanitizer -G Ninja -DGPUSLICE_SANITIZE=$$sanitizer \
-	        -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python >build/native-$$sanitizer.log; \
-	    ninja -C build/native-$$sanitizer --quiet; \
-	    ctest --test-dir build/native-$$sanitizer --output-on-failure --parallel 2; \
+	for sanitizers in address,undefined thread; do \
+	    build=build/native-$${sanitizers%%,*}; \
+	    cmake -S native -B $$build -G Ninja -DGPUSLICE_SANITIZE=$$sanitizers \
+	        -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python >$$build.log; \
+	    ninja -C $$build --quiet; \
+	    ctest --test-dir $$build --output-on-failure --parallel 2; \
 	done
 endif
 
