@@ -87,13 +87,24 @@ struct memory_gpu *memory_current(CUcontext *ret_context) {
 }
 
 void memory_begin(struct memory_gpu *gpu) {
-    /* Acquire and release: not moved behind the reservation that follows. */
-    atomic_fetch_add_explicit(&gpu->begun, 1, memory_order_acq_rel);
+    for (;;) {
+        /* Sequentially consistent with close_gate(): one of us sees the other. */
+        atomic_fetch_add(&gpu->begun, 1);
+        if (__builtin_expect(atomic_load(&gpu->gate) == 0, 1))
+            return;
+        memory_end(gpu);
+        syscall(SYS_futex, &gpu->gate, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+    }
 }
 
 void memory_end(struct memory_gpu *gpu) {
     /* Release: who finds begun equal to ended sees everything that the ended calls did. */
     atomic_fetch_add_explicit(&gpu->ended, 1, memory_order_release);
+}
+
+void memory_open_gate(struct memory_gpu *gpu) {
+    atomic_store(&gpu->gate, 0);
+    syscall(SYS_futex, &gpu->gate, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
 uint64_t memory_blocks(uint64_t bytes) {
@@ -118,13 +129,13 @@ static bool take_step(struct memory_gpu *gpu, unsigned step) {
         memory_queued_settle(gpu);
         return true;
     case 3:
-        memory_overhead_refresh(gpu);
-        return true;
-    case 4:
         memory_pools_trim(gpu);
         return true;
-    case 5:
+    case 4:
         memory_graph_trim(gpu);
+        return true;
+    case 5:
+        memory_overhead_refresh(gpu);
         return true;
     default:
         return false;
@@ -140,8 +151,14 @@ static CUstreamCaptureMode relax(CUstreamCaptureMode mode) {
 static bool reserve_again(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind) {
     CUstreamCaptureMode mode = relax(CU_STREAM_CAPTURE_MODE_RELAXED);
     bool fits = false;
-    for (unsigned step = 0; !fits && take_step(gpu, step); step++)
+    for (unsigned step = 0; !fits; step++) {
+        memory_end(gpu); /* nothing is reserved yet, so we need not hold up a look at NVML: it may be our own */
+        bool more = take_step(gpu, step);
+        memory_begin(gpu);
+        if (!more)
+            break;
         fits = reserve_once(gpu, bytes, kind);
+    }
     relax(mode);
     return fits;
 }
@@ -149,7 +166,11 @@ static bool reserve_again(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_
 bool memory_reserve(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind) {
     if (bytes > BYTES_MAX)
         return false;
-    memory_overhead_refresh_seldom(gpu);
+    if (memory_overhead_is_due(gpu)) {
+        memory_end(gpu);
+        memory_overhead_refresh(gpu);
+        memory_begin(gpu);
+    }
     return reserve_once(gpu, bytes, kind) || reserve_again(gpu, bytes, kind);
 }
 

@@ -29,19 +29,22 @@ struct memory_gpu {
     CUdevice device;
 
     /* Memory calls begun and ended. Equal: nothing is between its reservation and its settlement, so that what is
-     * charged can be compared with what the driver holds. */
+     * charged can be compared with what the driver holds. While the gate is closed (1) none begins. */
     _Alignas(GPUSLICE_CACHE_LINE) _Atomic uint64_t begun;
     _Atomic uint64_t ended;
+    _Atomic uint32_t gate;
 
-    /* memory_overhead.c: what contexts and modules cost, under its lock. */
-    _Alignas(GPUSLICE_CACHE_LINE) struct memory_lock overhead_lock;
-    uint64_t context_bytes;  /* charged */
-    uint64_t module_bytes;   /* charged; whatever else no call accounts for is in here too */
-    uint64_t excluded_bytes; /* charged as data, but NVML does not count it as ours */
-    unsigned contexts;
-    uint64_t settled_ns;    /* when it was last looked at */
-    _Atomic uint32_t stale; /* a look is due: something may have grown, or the last look found calls under way */
-    _Atomic uint32_t always_stale; /* something may shrink and no call will show it */
+    /* memory_overhead.c: what contexts and modules cost. */
+    _Alignas(GPUSLICE_CACHE_LINE) struct memory_lock overhead_lock; /* over a look at NVML */
+    _Atomic uint64_t context_bytes;                                 /* charged */
+    _Atomic uint64_t module_bytes;       /* charged; whatever else no call accounts for is in here too */
+    _Atomic uint64_t excluded_bytes;     /* charged as data, but NVML does not count it as ours */
+    unsigned contexts;                   /* under the lock */
+    _Atomic uint64_t look_not_before_ns; /* looks that can wait wait until then */
+    _Atomic uint32_t stale;              /* a look is due: something may have grown, or the last look was put off */
+    _Atomic uint32_t always_stale;       /* something may shrink and no call will show it */
+    _Atomic uint32_t scattered_arrays;   /* arrays that may lie in the blocks of other allocations */
+    _Atomic uint32_t blind;              /* NVML is not there or does not list this process */
 
     /* memory_context.c */
     struct memory_lock primary_lock; /* over the retain or release of the primary context */
@@ -70,7 +73,9 @@ void memory_forget_contexts(void);
 
 void memory_begin(struct memory_gpu *gpu);
 void memory_end(struct memory_gpu *gpu);
-/* False: it does not fit, not even after this process gave back what it did not use. Called without locks. */
+void memory_open_gate(struct memory_gpu *gpu);
+/* Between begin and end, before anything else, without locks. False: it does not fit, not even after this process
+ * gave back what it did not use. */
 bool memory_reserve(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind);
 void memory_charge(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind);
 void memory_refund(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind);
@@ -97,12 +102,16 @@ void memory_allocation_release(const struct memory_record *record);
 /* Takes out and releases all of `owner`. */
 void memory_allocations_forget(const void *owner);
 
+/* The same for an array. */
+void memory_array_release(struct memory_gpu *gpu, const struct memory_record *record);
+
 #define MEMORY_NO_STREAM ((CUstream)(uintptr_t)-1)
 void memory_stream_synchronised(CUstream stream, bool per_thread);
 void memory_context_synchronised(CUcontext context);
 void memory_stream_destroyed(CUstream stream);
-/* Frees queued in streams whose work is over. */
+/* Releases what was freed in streams whose work is over; whether there is more, on any GPU. */
 void memory_queued_settle(struct memory_gpu *gpu);
+bool memory_frees_are_queued(void);
 
 /* --- memory_pool.c ------------------------------------------------------------------------------------------ */
 
@@ -130,17 +139,16 @@ bool memory_context_reserve(struct memory_gpu *gpu, uint64_t *ret_reserved);
 void memory_context_opened(struct memory_gpu *gpu, uint64_t reserved);
 void memory_context_closed(struct memory_gpu *gpu);
 
-/* Brings what contexts and modules are charged to what NVML says. What grew is charged as `cause`. */
+/* Brings what contexts and modules are charged to what NVML says; never between begin and end. What grew is charged
+ * as `cause`. */
 void memory_overhead_settle(struct memory_gpu *gpu, enum gpuslice_memory_kind cause);
-/* The same with `surplus` bytes refunded at its end, which do not count as data any more. */
-void memory_overhead_settle_less(struct memory_gpu *gpu, enum gpuslice_memory_kind cause, uint64_t surplus,
-                                 enum gpuslice_memory_kind surplus_kind);
-/* A look is due; look if one is due; the same, but not more than 100 times a second. */
+/* A look is due; look if one is due; whether one is and it is time for it. */
 void memory_overhead_touch(struct memory_gpu *gpu);
 void memory_overhead_refresh(struct memory_gpu *gpu);
-void memory_overhead_refresh_seldom(struct memory_gpu *gpu);
-/* Data that becomes overhead, settled by NVML from now on; data that NVML does not count as ours. */
-void memory_overhead_take_over(struct memory_gpu *gpu, uint64_t bytes);
+bool memory_overhead_is_due(struct memory_gpu *gpu);
+/* What is charged as data of some kind becomes overhead, so that NVML decides when it is gone (it is gone now where
+ * NVML can not be asked); what is charged as data is not counted as ours by NVML. */
+void memory_overhead_take_over(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind);
 void memory_overhead_exclude(struct memory_gpu *gpu, uint64_t bytes);
 
 /* The current context may have loaded code: pacing calls it when it sees a function for the first time. */

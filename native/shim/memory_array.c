@@ -1,7 +1,7 @@
 /* Arrays and mipmapped arrays. The driver lays them out as it likes, so the size asked says little.
  *
  * Before the call the driver is asked by a twin with deferred mapping, which has a layout and no memory. (Before CUDA
- * 11.6 there are no twins; then rows are taken as padded to 512 bytes.) Small arrays share blocks like small linear
+ * 11.6 there are no twins, and the size is worked out.) Small arrays share blocks like small linear
  * allocations, but no address shows which, so an array is charged its own bytes and the rest of its block is settled
  * by what NVML says.
  */
@@ -9,6 +9,7 @@
 
 #define REFUSED CUDA_ERROR_OUT_OF_MEMORY
 #define SMALL (UINT64_C(1) << 20) /* from here on an array is taken to have blocks of its own */
+#define ALONE 1u                  /* flag of a record: in blocks of its own */
 #define TAKES_NOTHING (CUDA_ARRAY3D_DEFERRED_MAPPING | CUDA_ARRAY3D_SPARSE)
 
 /* --- how large ---------------------------------------------------------------------------------------------- */
@@ -32,12 +33,27 @@ static uint64_t saturating_product(uint64_t a, uint64_t b) {
     return __builtin_mul_overflow(a, b ? b : 1, &product) ? UINT64_MAX : product;
 }
 
+static uint64_t level_of(uint64_t extent, unsigned level) {
+    return extent >> level ? extent >> level : 1;
+}
+
+static uint64_t padded(uint64_t extent, uint64_t unit) {
+    return extent > UINT64_MAX - unit ? UINT64_MAX : (extent + unit - 1) / unit * unit;
+}
+
+/* Tiles of 512 bytes by 8 rows, which is how GPUs of all generations so far lay out pixels. */
 static uint64_t guess(const CUDA_ARRAY3D_DESCRIPTOR *shape, unsigned levels) {
-    uint64_t row = saturating_product(shape->Width, element_bytes(shape->Format) * shape->NumChannels);
-    uint64_t padded = row > UINT64_MAX - 511 ? UINT64_MAX : (row + 511) & ~UINT64_C(511);
-    uint64_t bytes = saturating_product(saturating_product(padded, shape->Height), shape->Depth);
-    /* Each level is at most half the one before. */
-    return levels > 1 ? saturating_product(bytes, 2) : bytes;
+    uint64_t bytes = 0, pixel = element_bytes(shape->Format) * shape->NumChannels;
+    for (unsigned level = 0; level < (levels ? levels : 1) && level < 32; level++) {
+        uint64_t row = padded(saturating_product(level_of(shape->Width, level), pixel), 512);
+        uint64_t rows = shape->Height ? padded(level_of(shape->Height, level), 8) : 1;
+        bool layers = shape->Flags & (CUDA_ARRAY3D_LAYERED | CUDA_ARRAY3D_CUBEMAP);
+        uint64_t slices = layers ? shape->Depth : level_of(shape->Depth, level);
+        uint64_t slice = saturating_product(row, rows);
+        if (__builtin_add_overflow(bytes, saturating_product(slice, slices), &bytes))
+            return UINT64_MAX;
+    }
+    return bytes;
 }
 
 static bool ask_array(const CUDA_ARRAY3D_DESCRIPTOR *shape, CUdevice device, CUDA_ARRAY_MEMORY_REQUIREMENTS *needs) {
@@ -60,14 +76,14 @@ static bool ask_mipmap(const CUDA_ARRAY3D_DESCRIPTOR *shape, unsigned levels, CU
     return result == CUDA_SUCCESS;
 }
 
-/* `levels` 0: a plain array. */
-static uint64_t bytes_of(const CUDA_ARRAY3D_DESCRIPTOR *shape, unsigned levels, CUdevice device) {
+/* `levels` 0: a plain array. Whether it is known to have blocks of its own shows in `ret_alone`. */
+static uint64_t bytes_of(const CUDA_ARRAY3D_DESCRIPTOR *shape, unsigned levels, CUdevice device, bool *ret_alone) {
     CUDA_ARRAY3D_DESCRIPTOR twin = *shape;
     CUDA_ARRAY_MEMORY_REQUIREMENTS needs = {0};
     twin.Flags |= CUDA_ARRAY3D_DEFERRED_MAPPING;
-    if (levels ? ask_mipmap(&twin, levels, device, &needs) : ask_array(&twin, device, &needs))
-        return needs.size;
-    return guess(shape, levels);
+    bool known = levels ? ask_mipmap(&twin, levels, device, &needs) : ask_array(&twin, device, &needs);
+    *ret_alone = known && needs.size >= SMALL;
+    return known ? needs.size : guess(shape, levels);
 }
 
 /* --- making ------------------------------------------------------------------------------------------------- */
@@ -76,6 +92,7 @@ struct request {
     struct memory_gpu *gpu; /* NULL: only call the driver */
     CUcontext context;
     uint64_t bytes;
+    bool alone;
     uint64_t reserved;
 };
 
@@ -84,7 +101,7 @@ static bool request_begin(struct request *request, const CUDA_ARRAY3D_DESCRIPTOR
     request->gpu = shape && !(shape->Flags & TAKES_NOTHING) ? memory_current(&request->context) : NULL;
     if (!request->gpu)
         return true;
-    request->bytes = bytes_of(shape, levels, request->gpu->device);
+    request->bytes = bytes_of(shape, levels, request->gpu->device, &request->alone);
     request->reserved = memory_blocks(request->bytes);
     memory_begin(request->gpu);
     if (memory_reserve(request->gpu, request->reserved, GPUSLICE_MEMORY_ARRAY))
@@ -93,19 +110,24 @@ static bool request_begin(struct request *request, const CUDA_ARRAY3D_DESCRIPTOR
     return false;
 }
 
-/* False: no host memory to remember it; the caller destroys it and the reservation is gone. */
+/* False: no host memory to remember it; the caller destroys it and takes the reservation back. */
 static bool request_done(const struct request *request, const void *handle) {
-    uint64_t taken = request->bytes < SMALL ? request->bytes : request->reserved;
+    struct memory_gpu *gpu = request->gpu;
+    uint64_t taken = request->alone ? request->reserved : request->bytes;
     struct memory_record record = {.key = (uint64_t)(uintptr_t)handle,
                                    .bytes = taken,
                                    .owner = request->context,
-                                   .gpu = (uint16_t)request->gpu->device,
-                                   .kind = GPUSLICE_MEMORY_ARRAY};
+                                   .gpu = (uint16_t)gpu->device,
+                                   .kind = GPUSLICE_MEMORY_ARRAY,
+                                   .flags = request->alone ? ALONE : 0};
     bool kept = memory_allocation_remember(&record);
-    memory_end(request->gpu);
+    if (kept && !request->alone) {
+        atomic_fetch_add_explicit(&gpu->scattered_arrays, 1, memory_order_relaxed);
+        memory_overhead_take_over(gpu, request->reserved - taken, GPUSLICE_MEMORY_ARRAY);
+    }
+    memory_end(gpu);
     if (kept)
-        memory_overhead_settle_less(request->gpu, GPUSLICE_MEMORY_MODULE, request->reserved - taken,
-                                    GPUSLICE_MEMORY_ARRAY);
+        memory_overhead_settle(gpu, GPUSLICE_MEMORY_MODULE);
     return kept;
 }
 
@@ -189,10 +211,21 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray *pHandle, const CUDA_ARRAY3D_DE
 
 /* --- destroying --------------------------------------------------------------------------------------------- */
 
+void memory_array_release(struct memory_gpu *gpu, const struct memory_record *record) {
+    if (record->flags & ALONE) {
+        memory_refund(gpu, record->bytes, GPUSLICE_MEMORY_ARRAY);
+        return;
+    }
+    /* Its block may have others in it: what is given back shows at the next look. */
+    memory_overhead_take_over(gpu, record->bytes, GPUSLICE_MEMORY_ARRAY);
+    atomic_fetch_sub_explicit(&gpu->scattered_arrays, 1, memory_order_relaxed);
+}
+
 static void array_gone(const struct memory_record *record) {
     struct memory_gpu *gpu = memory_gpu(record->gpu);
+    memory_array_release(gpu, record);
     memory_end(gpu);
-    memory_overhead_settle_less(gpu, GPUSLICE_MEMORY_MODULE, record->bytes, GPUSLICE_MEMORY_ARRAY);
+    memory_overhead_settle(gpu, GPUSLICE_MEMORY_MODULE);
 }
 
 static bool array_taken(const void *handle, struct memory_record *ret_record) {

@@ -26,6 +26,10 @@ void memory_free_forget(void) {
     atomic_store_explicit(&queue_length, 0, memory_order_relaxed);
 }
 
+bool memory_frees_are_queued(void) {
+    return atomic_load_explicit(&queue_length, memory_order_acquire) != 0;
+}
+
 static CUresult free_unrecorded(CUdeviceptr pointer) {
     CUresult result = real.cuMemFree_v2(pointer);
     if (result == CUDA_SUCCESS)
@@ -78,6 +82,8 @@ static CUresult free_async(CUdeviceptr pointer, CUstream stream, bool per_thread
     if (!tenant_active() || memory_stream_captures(stream, per_thread) ||
         !memory_table_take(&memory_allocations, pointer, &record))
         return call_free_async(pointer, stream, per_thread);
+    struct memory_gpu *gpu = memory_gpu(record.gpu);
+    memory_begin(gpu);
     CUresult result = call_free_async(pointer, stream, per_thread);
     if (result != CUDA_SUCCESS)
         memory_allocation_remember(&record);
@@ -86,6 +92,7 @@ static CUresult free_async(CUdeviceptr pointer, CUstream stream, bool per_thread
         (per_thread ? real.cuStreamSynchronize_ptsz : real.cuStreamSynchronize)(stream);
         memory_allocation_release(&record);
     }
+    memory_end(gpu);
     return result;
 }
 
@@ -117,13 +124,18 @@ static struct queued_free *take_queued(bool (*is_done)(const struct queued_free 
     return taken;
 }
 
+static void release(struct queued_free *entry) {
+    memory_allocation_release(&entry->record);
+    free(entry);
+    /* Release: who finds none queued sees the refund. */
+    atomic_fetch_sub_explicit(&queue_length, 1, memory_order_release);
+}
+
 static void release_queued(bool (*is_done)(const struct queued_free *, void *), void *argument) {
-    struct queued_free *next;
-    for (struct queued_free *entry = take_queued(is_done, argument); entry; entry = next) {
+    struct queued_free *next, *entry = take_queued(is_done, argument);
+    for (; entry; entry = next) {
         next = entry->next;
-        memory_allocation_release(&entry->record);
-        free(entry);
-        atomic_fetch_sub_explicit(&queue_length, 1, memory_order_relaxed);
+        release(entry);
     }
 }
 
@@ -144,7 +156,7 @@ static bool is_of_context(const struct queued_free *entry, void *context) {
 void memory_stream_synchronised(CUstream stream, bool per_thread) {
     if (!tenant_active())
         return;
-    if (atomic_load_explicit(&queue_length, memory_order_relaxed))
+    if (memory_frees_are_queued())
         release_queued(is_of_stream, &(struct synchronised){stream, per_thread});
     memory_settle_shrinking();
 }
@@ -152,14 +164,14 @@ void memory_stream_synchronised(CUstream stream, bool per_thread) {
 void memory_context_synchronised(CUcontext context) {
     if (!tenant_active())
         return;
-    if (atomic_load_explicit(&queue_length, memory_order_relaxed))
+    if (memory_frees_are_queued())
         release_queued(is_of_context, context);
     memory_settle_shrinking();
 }
 
 /* A handle is dead once its stream is destroyed, but the driver still frees what was queued in it. */
 void memory_stream_destroyed(CUstream stream) {
-    if (!tenant_active() || atomic_load_explicit(&queue_length, memory_order_relaxed) == 0)
+    if (!tenant_active() || !memory_frees_are_queued())
         return;
     memory_lock_take(&queue_lock);
     for (struct queued_free *entry = queue; entry; entry = entry->next)
@@ -168,18 +180,33 @@ void memory_stream_destroyed(CUstream stream) {
     memory_lock_give(&queue_lock);
 }
 
-/* Streams whose work is over are synchronised, which then waits for nothing. */
-static bool is_over(const struct queued_free *entry, void *gpu) {
-    if (entry->record.gpu != ((struct memory_gpu *)gpu)->device || entry->stream == MEMORY_NO_STREAM ||
-        memory_stream_captures(entry->stream, entry->per_thread))
+/* A stream whose work is over is synchronised, which then waits for nothing. */
+static bool is_over(const struct queued_free *entry) {
+    CUstream stream = entry->stream;
+    if (stream == MEMORY_NO_STREAM || memory_stream_captures(stream, entry->per_thread))
         return false;
-    if ((entry->per_thread ? real.cuStreamQuery_ptsz : real.cuStreamQuery)(entry->stream) != CUDA_SUCCESS)
-        return false;
-    return (entry->per_thread ? real.cuStreamSynchronize_ptsz : real.cuStreamSynchronize)(entry->stream) ==
-           CUDA_SUCCESS;
+    if (entry->per_thread)
+        return real.cuStreamQuery_ptsz(stream) == CUDA_SUCCESS && real.cuStreamSynchronize_ptsz(stream) == CUDA_SUCCESS;
+    return real.cuStreamQuery(stream) == CUDA_SUCCESS && real.cuStreamSynchronize(stream) == CUDA_SUCCESS;
+}
+
+static bool is_on(const struct queued_free *entry, void *gpu) {
+    return entry->record.gpu == ((struct memory_gpu *)gpu)->device;
 }
 
 void memory_queued_settle(struct memory_gpu *gpu) {
-    if (atomic_load_explicit(&queue_length, memory_order_relaxed))
-        release_queued(is_over, gpu);
+    if (!memory_frees_are_queued())
+        return;
+    struct queued_free *next, *entry = take_queued(is_on, gpu);
+    for (; entry; entry = next) {
+        next = entry->next;
+        if (is_over(entry)) {
+            release(entry);
+            continue;
+        }
+        memory_lock_take(&queue_lock);
+        entry->next = queue;
+        queue = entry;
+        memory_lock_give(&queue_lock);
+    }
 }

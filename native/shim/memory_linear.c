@@ -64,14 +64,23 @@ static bool enter_blocks(uint64_t pointer, uint64_t bytes, enum gpuslice_memory_
     return true;
 }
 
-/* Refunds what only this allocation still held. A shared block is refunded as the kind it was charged as. */
+static void leave_shared_block(struct memory_gpu *gpu, uint64_t block, enum gpuslice_memory_kind kind) {
+    uint16_t block_kind = (uint16_t)kind; /* it is refunded as what it was charged as */
+    if (memory_table_count(&blocks, block, -1, &block_kind) != 0)
+        return;
+    if (atomic_load_explicit(&gpu->scattered_arrays, memory_order_relaxed))
+        memory_overhead_take_over(gpu, MEMORY_BLOCK, block_kind); /* one of them may lie there still */
+    else
+        memory_refund(gpu, MEMORY_BLOCK, block_kind);
+}
+
+/* Refunds what only this allocation still held. */
 static void leave_blocks(struct memory_gpu *gpu, uint64_t pointer, uint64_t bytes, enum gpuslice_memory_kind kind) {
     struct span span = span_of(pointer, bytes);
-    uint16_t block_kind = (uint16_t)kind;
-    if (span.shares_first && memory_table_count(&blocks, span.first, -1, &block_kind) == 0)
-        memory_refund(gpu, MEMORY_BLOCK, block_kind);
-    if (span.shares_last && memory_table_count(&blocks, span.last, -1, &block_kind) == 0)
-        memory_refund(gpu, MEMORY_BLOCK, block_kind);
+    if (span.shares_first)
+        leave_shared_block(gpu, span.first, kind);
+    if (span.shares_last)
+        leave_shared_block(gpu, span.last, kind);
     memory_refund(gpu, own_bytes(&span), kind);
 }
 
@@ -96,7 +105,7 @@ void memory_allocation_release(const struct memory_record *record) {
     if (!gpu)
         return;
     if (record->kind == GPUSLICE_MEMORY_ARRAY)
-        memory_refund(gpu, record->bytes, GPUSLICE_MEMORY_ARRAY);
+        memory_array_release(gpu, record);
     else
         leave_blocks(gpu, record->key, record->bytes, record->kind);
 }
@@ -130,6 +139,8 @@ static CUresult request_end(const struct request *request, CUresult result, cons
         result = REFUSED;
     }
     memory_adjust(gpu, request->reserved, taken, request->kind);
+    if (atomic_load_explicit(&gpu->scattered_arrays, memory_order_relaxed))
+        memory_overhead_touch(gpu); /* one of them may have paid for the block already */
     if (result == CUDA_SUCCESS) {
         struct memory_record record = {.key = *pointer,
                                        .bytes = bytes,

@@ -145,9 +145,13 @@ CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
     struct memory_gpu *gpu = memory_current(&context);
     bool takes_all = limit == CU_LIMIT_MALLOC_HEAP_SIZE || limit == CU_LIMIT_PRINTF_FIFO_SIZE;
     if (gpu && takes_all) {
-        if (!memory_reserve(gpu, value, GPUSLICE_MEMORY_MODULE))
+        memory_begin(gpu);
+        bool fits = memory_reserve(gpu, value, GPUSLICE_MEMORY_MODULE);
+        if (fits)
+            memory_refund(gpu, value, GPUSLICE_MEMORY_MODULE);
+        memory_end(gpu);
+        if (!fits)
             return REFUSED;
-        memory_refund(gpu, value, GPUSLICE_MEMORY_MODULE);
     }
     CUresult result = real.cuCtxSetLimit(limit, value);
     if (gpu)

@@ -64,9 +64,11 @@ static void export_ended(const struct physical *physical, bool seen, const struc
     seen = seen && look(physical, &after);
     if (seen && after.free >= before->free + physical->bytes)
         memory_refund(gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
-    else if (seen && after.used + physical->bytes > before->used)
-        memory_overhead_take_over(gpu, physical->bytes);
-    else
+    else if (seen && after.used + physical->bytes > before->used) {
+        memory_overhead_take_over(gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
+        /* Its end can not be seen, so from now on every look at the account is a look at NVML. */
+        atomic_store_explicit(&gpu->always_stale, 1, memory_order_relaxed);
+    } else
         memory_overhead_exclude(gpu, physical->bytes);
 }
 

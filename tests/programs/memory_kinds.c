@@ -1,5 +1,6 @@
 #include "memory_kinds.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 static CUdevice device;
 static CUstream stream, other_stream;
 static CUmemoryPool pool;
+static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
 
 void must(CUresult result, const char *what) {
     const char *name = "?";
@@ -65,8 +67,7 @@ static void make_pool(void) {
 }
 
 static CUresult take_from_pool(size_t bytes, struct piece *piece) {
-    if (!pool)
-        make_pool();
+    pthread_once(&pool_once, make_pool);
     return cuMemAllocFromPoolAsync(&piece->pointer, bytes, pool, stream);
 }
 
@@ -107,9 +108,9 @@ static CUresult give_array(struct piece *piece, unsigned way) {
     return cuArrayDestroy(piece->array);
 }
 
-/* Four thirds of its first level. */
+/* A little more than four thirds of its first level. */
 static CUresult take_mipmap(size_t bytes, struct piece *piece) {
-    CUDA_ARRAY3D_DESCRIPTOR shape = shape_of(bytes / 4 * 3);
+    CUDA_ARRAY3D_DESCRIPTOR shape = shape_of(bytes / 64 * 45);
     return cuMipmappedArrayCreate(&piece->mipmap, &shape, 4);
 }
 
@@ -234,20 +235,21 @@ static CUresult give_graph(struct piece *piece, unsigned way) {
     return result;
 }
 
+/* name, take, ways to give, give, captures */
 const struct memory_kind memory_kinds[] = {
-    {"cuMemAlloc", take_linear, 3, give_linear},
-    {"cuMemAllocPitch", take_pitched, 3, give_linear},
-    {"cuMemAllocManaged", take_managed, 1, give_linear},
-    {"cuMemAllocAsync", take_async, 3, give_async},
-    {"cuMemAllocFromPoolAsync", take_from_pool, 3, give_async},
-    {"cuArrayCreate", take_array, 1, give_array},
-    {"cuArray3DCreate", take_array_3d, 1, give_array},
-    {"cuMipmappedArrayCreate", take_mipmap, 1, give_mipmap},
-    {"cuMemCreate", take_physical, 1, give_physical},
-    {"cuMemMap", take_mapped, 3, give_mapped},
-    {"cuMemExportToShareableHandle", take_exported, 3, give_exported},
-    {"cuGraphAddMemAllocNode", take_graph, 2, give_graph},
-    {"cuStreamBeginCapture", take_captured, 2, give_graph},
+    {"cuMemAlloc", take_linear, 3, give_linear, false},
+    {"cuMemAllocPitch", take_pitched, 3, give_linear, false},
+    {"cuMemAllocManaged", take_managed, 1, give_linear, false},
+    {"cuMemAllocAsync", take_async, 3, give_async, false},
+    {"cuMemAllocFromPoolAsync", take_from_pool, 3, give_async, false},
+    {"cuArrayCreate", take_array, 1, give_array, false},
+    {"cuArray3DCreate", take_array_3d, 1, give_array, false},
+    {"cuMipmappedArrayCreate", take_mipmap, 1, give_mipmap, false},
+    {"cuMemCreate", take_physical, 1, give_physical, false},
+    {"cuMemMap", take_mapped, 3, give_mapped, false},
+    {"cuMemExportToShareableHandle", take_exported, 3, give_exported, false},
+    {"cuGraphAddMemAllocNode", take_graph, 2, give_graph, false},
+    {"cuStreamBeginCapture", take_captured, 2, give_graph, true},
 };
 const unsigned memory_kind_count = sizeof(memory_kinds) / sizeof(*memory_kinds);
 

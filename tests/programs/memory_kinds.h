@@ -24,6 +24,7 @@ struct memory_kind {
     /* Ways to free it, all legal: `way` counts from 0. */
     unsigned ways;
     CUresult (*give)(struct piece *piece, unsigned way);
+    bool captures; /* stream capture: other threads must not allocate meanwhile */
 };
 
 extern const struct memory_kind memory_kinds[];

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from gpuslice_agent.simulation import SimNode
 
 MIB = 2**20
 BLOCK = 2 * MIB
-CONTEXT_BYTES = 0  # what a share's grant says a context costs: nothing is known yet
 
 
 def show(node: SimNode) -> dict[str, Any]:
@@ -57,15 +57,26 @@ class Tenant:
 
 
 class Share:
-    def __init__(self, node: SimNode, directory: Path, memory_bytes: int, gpu: int = 0) -> None:
+    """`overhead_bytes` is what the agent has measured of a context; 0: nothing yet."""
+
+    def __init__(
+        self,
+        node: SimNode,
+        directory: Path,
+        memory_bytes: int,
+        gpu: int = 0,
+        overhead_bytes: int = 0,
+    ) -> None:
         self.node = node
         self.memory_bytes = memory_bytes
         uuid = show(node)["gpus"][gpu]["uuid"]
         library = AgentLibrary(native_files.agent_library(), native_files.agent_header())
         self.files = files = directory / "share"
         files.mkdir(parents=True)
-        library.create_files(files, uuid, "test", Limits(cores=100, memory_bytes=memory_bytes), 0)
+        limits = Limits(cores=100, memory_bytes=memory_bytes)
+        library.create_files(files, uuid, "test", limits, overhead_bytes)
         self._open = OpenShare(library, files)
+        self._processes: list[subprocess.Popen[str]] = []
 
     def environment(self) -> dict[str, str]:
         return {
@@ -75,23 +86,23 @@ class Share:
         }
 
     def start(self, *command: str | Path) -> Tenant:
-        return Tenant(
-            subprocess.Popen(
-                command,
-                env=self.environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+        process = subprocess.Popen(
+            command,
+            env=self.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
+        self._processes.append(process)
+        return Tenant(process)
 
     def start_python(self, script: Path, *arguments: str) -> Tenant:
         return self.start(sys.executable, script, *arguments)
 
     def charged(self) -> int:
-        """What the share is charged in all."""
-        return self._open.usage().total_bytes
+        """What the live processes of the share are charged."""
+        return self._open.usage().held_bytes
 
     def held(self) -> int:
         """Physical memory of all processes of the node, as the node counts it."""
@@ -103,4 +114,11 @@ class Share:
         )
 
     def close(self) -> None:
+        """Ends what still runs in it, too."""
+        for process in self._processes:
+            process.kill()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                with suppress(BrokenPipeError):
+                    stream.close() if stream else None
+            process.wait()
         self._open.close()
