@@ -60,7 +60,8 @@ static bool is_packed(CUarray_format format) {
 
 static CUresult check(const CUDA_ARRAY3D_DESCRIPTOR *descriptor) {
     const unsigned known = CUDA_ARRAY3D_LAYERED | CUDA_ARRAY3D_SURFACE_LDST | CUDA_ARRAY3D_CUBEMAP |
-                           CUDA_ARRAY3D_TEXTURE_GATHER | CUDA_ARRAY3D_COLOR_ATTACHMENT | CUDA_ARRAY3D_DEPTH_TEXTURE;
+                           CUDA_ARRAY3D_TEXTURE_GATHER | CUDA_ARRAY3D_COLOR_ATTACHMENT | CUDA_ARRAY3D_DEPTH_TEXTURE |
+                           CUDA_ARRAY3D_DEFERRED_MAPPING;
     if (!descriptor || !descriptor->Width || descriptor->Flags & ~known)
         return CUDA_ERROR_INVALID_VALUE;
     unsigned channels = descriptor->NumChannels;
@@ -79,6 +80,11 @@ static CUresult check(const CUDA_ARRAY3D_DESCRIPTOR *descriptor) {
     if (descriptor->Width > most || descriptor->Height > most || descriptor->Depth > 16384)
         return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;
+}
+
+/* Such an array has a layout, and never any memory: what would map some (cuMemMapArrayAsync) is not modelled. */
+static bool is_deferred(const CUDA_ARRAY3D_DESCRIPTOR *descriptor) {
+    return descriptor->Flags & CUDA_ARRAY3D_DEFERRED_MAPPING;
 }
 
 static size_t round_up(size_t number, size_t unit) {
@@ -113,7 +119,8 @@ static CUresult create(CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *descripto
         return CUDA_ERROR_OUT_OF_MEMORY;
     array->gpu = context->gpu;
     lay_out(array, descriptor);
-    result = allocation_make(context, array->bytes, ALLOCATION_ARRAY, &array->base);
+    if (!is_deferred(descriptor))
+        result = allocation_make(context, array->bytes, ALLOCATION_ARRAY, &array->base);
     if (result)
         free(array);
     else
@@ -140,9 +147,11 @@ CUresult cuArrayDestroy(CUarray handle) {
     struct array *array = array_check(handle);
     if (!array || array->mipmap)
         return CUDA_ERROR_INVALID_HANDLE;
-    engine_gpu_wait(array->gpu, false);
+    if (array->base) {
+        engine_gpu_wait(array->gpu, false);
+        allocation_unmake(array->base, ALLOCATION_ARRAY);
+    }
     array->magic = MAGIC_DEAD;
-    allocation_unmake(array->base, ALLOCATION_ARRAY);
     free(array);
     return CUDA_SUCCESS;
 }
@@ -185,7 +194,7 @@ CUresult cuArrayGetMemoryRequirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *requiremen
     CUresult result = find(handle, &array);
     if (result)
         return result;
-    if (!requirements)
+    if (!requirements || !is_deferred(&array->descriptor))
         return CUDA_ERROR_INVALID_VALUE;
     if (device_gpu(device) < 0)
         return CUDA_ERROR_INVALID_DEVICE;
@@ -225,6 +234,8 @@ static CUresult make_levels(struct context *context, struct mipmap *mipmap, cons
         level->base = mipmap->bytes;
         mipmap->bytes += level->bytes;
     }
+    if (is_deferred(descriptor))
+        return CUDA_SUCCESS;
     CUresult result = allocation_make(context, mipmap->bytes, ALLOCATION_ARRAY, &mipmap->base);
     for (unsigned i = 0; !result && i < mipmap->level_count; i++)
         mipmap->levels[i]->base += mipmap->base;
@@ -285,7 +296,7 @@ CUresult cuMipmappedArrayGetMemoryRequirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *r
     CUresult result = find_mipmap(handle, &mipmap);
     if (result)
         return result;
-    if (!requirements)
+    if (!requirements || mipmap->base)
         return CUDA_ERROR_INVALID_VALUE;
     if (device_gpu(device) < 0)
         return CUDA_ERROR_INVALID_DEVICE;
@@ -301,8 +312,10 @@ CUresult cuMipmappedArrayDestroy(CUmipmappedArray handle) {
     result = find_mipmap(handle, &mipmap);
     if (result)
         return result;
-    engine_gpu_wait(mipmap->gpu, false);
-    allocation_unmake(mipmap->base, ALLOCATION_ARRAY);
+    if (mipmap->base) {
+        engine_gpu_wait(mipmap->gpu, false);
+        allocation_unmake(mipmap->base, ALLOCATION_ARRAY);
+    }
     free_mipmap(mipmap);
     return CUDA_SUCCESS;
 }
