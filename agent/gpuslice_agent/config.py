@@ -67,13 +67,12 @@ def load(
     """`flags` holds those given, by field name; `environ` is read for GPUSLICE_<FIELD>."""
     settings: dict[str, object] = {}
     given = {name: value for name, value in flags.items() if value is not None}
-    for spelled, values in (
-        (lambda name: f"{file}: {name}", _from_file(file)),
-        (_variable, _from_environment(environ)),
-        (lambda name: f"--{name.replace('_', '-')}", given),
-    ):
-        for name, value in values.items():
-            settings[name] = _checked(spelled(name), name, value)
+    for name, value in _from_file(file).items():
+        settings[name] = _checked(f"{file}: {name}", name, value)
+    for name, value in _from_environment(environ).items():
+        settings[name] = _checked(_variable(name), name, value)
+    for name, value in given.items():
+        settings[name] = _checked(f"--{name.replace('_', '-')}", name, value)
     run_dir = settings.setdefault("run_dir", run_directory.locate(environ, uid).path)
     assert isinstance(run_dir, Path)
     settings.setdefault(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuslice_agent import native_files
+from gpuslice_agent import mounts, native_files
 from gpuslice_agent.environment import simulated_environment
 from gpuslice_agent.errors import GpusliceError
 from gpuslice_agent.run_directory import RunDirectory
@@ -69,6 +69,7 @@ def gpu_time(node: SimNode) -> tuple[int, dict[int, int]]:
 def end(node: SimNode) -> None:
     """Stops the node's agent and removes the node."""
     _stop_agent(node.run_directory)
+    mounts.detach_below(node.path)
     shutil.rmtree(node.path, ignore_errors=True)
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuslice_agent import simulation
-from gpuslice_agent.enforcement import mounts
+from gpuslice_agent import mounts, simulation
 from gpuslice_agent.simulation import SimNode
 
 
@@ -20,6 +19,4 @@ def node() -> Iterator[SimNode]:
 def state(tmp_path: Path) -> Iterator[Path]:
     """A folder for ledger and shares, in which tmpfs may have been mounted."""
     yield tmp_path
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        if line.split()[1].startswith(f"{tmp_path}/"):
-            mounts.detach(Path(line.split()[1]))
+    mounts.detach_below(tmp_path)

@@ -16,10 +16,10 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from pathlib import Path
 from typing import Any
 
-from gpuslice_agent import native_files
+from gpuslice_agent import mounts, native_files
 from gpuslice_agent.allocation import Defaults
 from gpuslice_agent.discovery import process_name
-from gpuslice_agent.enforcement import ContextOverhead, Enforcement, mounts
+from gpuslice_agent.enforcement import ContextOverhead, Enforcement
 from gpuslice_agent.enforcement.library import AgentLibrary, Arbiter, OpenShare
 from gpuslice_agent.environment import tenant_environment
 from gpuslice_agent.inventory import Inventory

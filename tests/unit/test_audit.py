@@ -27,7 +27,7 @@ def test_a_share_of_another_gpu_is_no_excuse() -> None:
 
 def test_a_process_that_is_gone_is_no_stranger() -> None:
     on = seen(GpuProcess(3, GIB))
-    assert strangers(on, set(), lambda pid: NAMES.get(pid, "")) == ()
+    assert strangers(on, (), lambda pid: NAMES.get(pid, "")) == ()
 
 
 def test_memory_on_the_card_beyond_the_limit_is_reported() -> None:

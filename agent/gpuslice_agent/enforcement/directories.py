@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from gpuslice_agent.enforcement import mounts
+from gpuslice_agent import mounts
 from gpuslice_agent.enforcement.library import AgentLibrary
 from gpuslice_agent.errors import EnforcementError
 from gpuslice_agent.model import Share

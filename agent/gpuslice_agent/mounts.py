@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 from pathlib import Path
 
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 2, 4, 8, 4096
@@ -23,6 +24,15 @@ def bind(source: Path, at: Path) -> None:
 def detach(at: Path) -> None:
     """Unmounts it at once for all who come, later for those inside. No error where nothing is."""
     _libc.umount2(os.fsencode(at), MNT_DETACH)
+
+
+def detach_below(directory: Path) -> None:
+    """All mounts below this directory."""
+    for line in Path("/proc/self/mounts").read_bytes().splitlines():
+        # Spaces and backslashes in a path are written as octal escapes.
+        at = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), line.split()[1])
+        if at.startswith(os.fsencode(directory) + b"/"):
+            detach(Path(os.fsdecode(at)))
 
 
 def _mount(source: bytes, at: Path, kind: bytes, flags: int, options: bytes | None) -> None:
