@@ -1,7 +1,8 @@
 """Writes the C that the simulated driver is built with, from cuda.tsv.
 
-stubs.c defines every symbol weakly, answering CUDA_ERROR_NOT_SUPPORTED: a definition anywhere else in the
-library takes its place, so what is modelled needs no list. table.c is what cuGetProcAddress looks through.
+stubs.c defines every symbol weakly, answering CUDA_ERROR_NOT_SUPPORTED: a definition anywhere else
+in the library takes its place, so what is modelled needs no list. table.c is what cuGetProcAddress
+looks through.
 """
 
 from __future__ import annotations

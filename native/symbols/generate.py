@@ -1,4 +1,4 @@
-"""Writes cuda.tsv, the list of everything libcuda.so.1 exports, from NVIDIA's headers; --check only compares.
+"""Writes cuda.tsv, the list of what libcuda.so.1 exports, from NVIDIA's headers; --check compares.
 
 A line is: exported symbol, the name cuGetProcAddress knows it by, the CUDA version that brought it,
 and the default stream it was compiled for (none, ptds or ptsz). The headers are read, never copied:

@@ -2,7 +2,7 @@
 #include <search.h>
 #include <stdlib.h>
 
-#include "sim.h"
+#include "ipc.h"
 
 static void *tree; /* of struct allocation: disjoint ranges, so that "overlaps" can stand for "equal" */
 static unsigned long long last_id;
@@ -61,6 +61,8 @@ static void release_physical(struct allocation *allocation) {
         engine_address_unmap(allocation->base, bytes);
         engine_address_free(allocation->base, bytes);
         engine_physical_release(physical);
+    } else if (allocation->kind == ALLOCATION_LINEAR && allocation->owner) {
+        ipc_free_shared(allocation);
     } else {
         engine_memory_free(allocation->base);
     }

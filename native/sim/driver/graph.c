@@ -32,6 +32,7 @@ void node_delete(struct node *node) {
 void graph_delete(struct graph *graph) {
     for (size_t i = 0; i < graph->node_count; i++)
         node_delete(graph->nodes[i]);
+    graph_objects_release(graph);
     graph->magic = MAGIC_DEAD;
     free(graph->nodes);
     free(graph);
@@ -69,7 +70,7 @@ CUresult graph_clone(const struct graph *graph, struct graph **ret_clone) {
     struct graph *clone = graph_new();
     if (!clone)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    CUresult result = CUDA_SUCCESS;
+    CUresult result = graph_objects_clone(graph, clone);
     for (size_t i = 0; !result && i < graph->node_count; i++) {
         struct node *node = graph->nodes[i], *copy;
         struct work work;

@@ -17,8 +17,16 @@ struct node {
     unsigned mark;       /* while walking */
 };
 
+/* References that a graph holds to an object of the program's. */
+struct graph_object {
+    struct user_object *object;
+    unsigned count;
+    struct graph_object *next;
+};
+
 struct graph {
     uint32_t magic;
+    struct graph_object *objects;
     unsigned id;
     unsigned next_node_id;
     struct node **nodes; /* in order of creation */
@@ -49,6 +57,11 @@ CUresult graph_clone(const struct graph *graph, struct graph **ret_clone);
 /* Sorts the nodes so that each comes after its dependencies. CUDA_ERROR_INVALID_VALUE: there is a cycle. */
 CUresult graph_sort(struct graph *graph);
 CUresult graph_run(struct stream *stream, const struct graph *graph);
+
+/* User objects (user_object.c): a clone holds what its original holds; dropping the last reference calls the program.
+ */
+CUresult graph_objects_clone(const struct graph *graph, struct graph *clone);
+void graph_objects_release(struct graph *graph);
 
 /* Device memory of alloc nodes (graph_memory.c). Its address is fixed when the node is made; there is memory behind it
  * from the first launch on, until it is trimmed. */

@@ -90,6 +90,8 @@ CUresult cuGraphExecDestroy(CUgraphExec handle) {
     if (result)
         return result;
     exec->magic = MAGIC_DEAD;
+    if (exec->graph->objects) /* what still runs may use them */
+        engine_ticket_wait(exec->last, false);
     graph_delete(exec->graph);
     free(exec);
     return CUDA_SUCCESS;

@@ -37,6 +37,8 @@ enum magic {
     MAGIC_GRAPH,
     MAGIC_NODE,
     MAGIC_EXEC,
+    MAGIC_USER_OBJECT,
+    MAGIC_TEXTURE,
 };
 static inline bool is_live(const void *handle, enum magic magic) {
     uint32_t word = 0;
@@ -117,7 +119,7 @@ struct allocation {
     unsigned gpu;
     unsigned long long id;
     struct context *context; /* NULL: of no context (pools outlive them) */
-    void *owner;             /* POOL: its block; IPC: its physical handle; GRAPH: its node's graph */
+    void *owner;             /* POOL: its piece; IPC and shared LINEAR: the physical handle */
     bool sync_memops;
     struct allocation *previous, *next; /* of the same context */
 };

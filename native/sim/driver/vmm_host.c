@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ipc.h"
 #include "memory_host.h"
 #include "vmm.h"
 
@@ -46,7 +47,7 @@ CUresult vmm_host_map(struct vmm_handle *handle, CUdeviceptr address, uint64_t b
 
 void vmm_host_unmap(CUdeviceptr address, uint64_t bytes) {
     host_range_take((uintptr_t)address, false);
-    mmap((void *)address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    restore_private(address, bytes);
 }
 
 CUresult vmm_host_import(int file, struct vmm_handle *handle) {

@@ -59,8 +59,25 @@ static int importer(int socket) {
     return 0;
 }
 
-static pid_t child;
-static int sockets[2];
+/* Opens the handle of linear memory, adds one to its first word and closes it. */
+static int ipc_opener(int socket) {
+    CUipcMemHandle handle;
+    if (recv(socket, &handle, sizeof handle, MSG_WAITALL) != sizeof handle)
+        return 1;
+    context_new();
+    CUdeviceptr address;
+    uint32_t value;
+    OK(cuIpcOpenMemHandle_v2(&address, handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
+    OK(cuMemcpyDtoH_v2(&value, address, 4));
+    value++;
+    OK(cuMemcpyHtoD_v2(address, &value, 4));
+    CHECK_EQUAL(cuMemFree_v2(address), CUDA_ERROR_INVALID_VALUE);
+    OK(cuIpcCloseMemHandle(address));
+    return 0;
+}
+
+static pid_t child, opener;
+static int sockets[2], opener_sockets[2];
 
 CASE(two_processes_see_the_same_bytes_and_the_card_counts_them_once) {
     context_new();
@@ -86,6 +103,32 @@ CASE(two_processes_see_the_same_bytes_and_the_card_counts_them_once) {
     OK(cuMemUnmap(address, BLOCK));
     CHECK_EQUAL(free_bytes(), before);
     OK(cuMemAddressFree(address, BLOCK));
+}
+
+CASE(linear_memory_of_an_ipc_handle_is_the_same_memory_in_another_process) {
+    size_t before = free_bytes();
+    CUdeviceptr address;
+    OK(cuMemAlloc_v2(&address, 3 * MIB));
+    OK(cuMemsetD32_v2(address, 40, 3 * MIB / 4));
+    CUipcMemHandle handle, again;
+    OK(cuIpcGetMemHandle(&handle, address));
+    OK(cuIpcGetMemHandle(&again, address));
+    CHECK(!memcmp(&handle, &again, sizeof handle));
+    CHECK_EQUAL(before - free_bytes(), 4 * MIB);
+    CHECK_EQUAL(send(opener_sockets[0], &handle, sizeof handle, 0), sizeof handle);
+    int status;
+    CHECK_EQUAL(waitpid(opener, &status, 0), opener);
+    CHECK_EQUAL(status, 0);
+    uint32_t values[2];
+    OK(cuMemcpyDtoH_v2(values, address, 8));
+    CHECK_EQUAL(values[0], 41);
+    CHECK_EQUAL(values[1], 40);
+    OK(cuMemFree_v2(address));
+    CHECK_EQUAL(free_bytes(), before);
+    OK(cuMemAlloc_v2(&address, 3 * MIB));
+    OK(cuMemcpyDtoH_v2(values, address, 8));
+    CHECK_EQUAL(values[0], 0);
+    OK(cuMemFree_v2(address));
 }
 
 CASE(a_handle_can_be_had_back_from_its_mapping) {
@@ -143,8 +186,12 @@ CASE(host_memory_behind_a_device_address_takes_none_of_the_card) {
 int main(int argc, char **argv) {
     node_new();
     CHECK_EQUAL(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_STREAM, 0, opener_sockets), 0);
     child = fork();
     if (child == 0)
         _exit(importer(sockets[1]));
+    opener = fork();
+    if (opener == 0)
+        _exit(ipc_opener(opener_sockets[1]));
     return check_main(argc, argv);
 }
