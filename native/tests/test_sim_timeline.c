@@ -211,6 +211,24 @@ CASE(a_forecast_is_what_happens_and_leaves_no_trace) {
     free(before);
 }
 
+CASE(a_forecast_over_very_many_streams_looks_less_far_and_never_too_late) {
+    new_node();
+    struct timeline_target target = {0};
+    for (unsigned s = 0; s < 1000; s++) {
+        uint32_t stream = stream_of(s % 500, s % 2);
+        for (unsigned i = 0; i < 5; i++)
+            target = kernel(stream, 0, 1000 + s, FULL);
+    }
+    uint64_t forecast = 0;
+    for (unsigned looks = 0; !timeline_complete(node, target); looks++) {
+        uint64_t next = timeline_forecast(node, &target, 1);
+        CHECK(next >= forecast && next != TIMELINE_NEVER && looks < 10000);
+        CHECK_EQUAL(node->journal_length, 0);
+        timeline_advance(node, forecast = next);
+    }
+    CHECK_EQUAL(end_of(target), forecast);
+}
+
 CASE(zero_length_kernels_end_where_they_begin) {
     new_node();
     uint32_t stream = stream_of(0, 0);

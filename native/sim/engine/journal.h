@@ -7,6 +7,8 @@
 #ifndef GPUSLICE_SIM_JOURNAL_H
 #define GPUSLICE_SIM_JOURNAL_H
 
+#include <stdlib.h>
+
 #include "node.h"
 
 #ifdef JOURNAL_FAULTS
@@ -20,6 +22,8 @@ static inline void journal_order(void) {
 }
 
 static inline void journal_put(struct node_file *node, uint64_t *word, uint64_t value) {
+    if (node->journal_length >= NODE_JOURNAL) /* a change that never commits: better to end than to corrupt a node */
+        abort();
     struct node_journal_entry *entry = &node->journal[node->journal_length];
     entry->offset = (uint64_t)((char *)word - (char *)node);
     entry->old = *word;

@@ -8,7 +8,8 @@
  *   processes[]   every process that ever attached to a GPU of this node, the living first; of the ended the
  *                 latest 4096
  *     pid, pid_namespace (inode), start_time (clock ticks since boot), name
- *     alive, ended_ns (null while alive)
+ *     alive, ended_ns (null while alive). A process that was killed ended, for the timeline, when anybody last
+ *     looked at the node before its death was noticed; while anyone waits for a GPU that is every 10 ms or more often
  *     gpus[]      only those the process used
  *       index
  *       memory_bytes, memory_peak_bytes         physical, in blocks, context overhead included

@@ -8,6 +8,8 @@
 #define OCCUPANCY_ONE 65536u
 #define LOOK_AHEAD 256u /* operations a forecast looks at: some tens of microseconds under the lock */
 #define METER_NS UINT64_C(500000000)
+#define PUTS_PER_RUNNING 4u /* what pass() puts for an operation, its process and its GPU */
+_Static_assert(PUTS_PER_RUNNING *NODE_CHANNELS + 32 <= NODE_JOURNAL, "one step of the timeline fits the journal");
 
 /* The GPU work of one process on one GPU at a moment. */
 struct group {
@@ -274,6 +276,10 @@ uint64_t timeline_forecast(struct node_file *node, const struct timeline_target 
         survey(node);
         if (moment.next_ns == TIMELINE_NEVER) {
             time = TIMELINE_NEVER;
+            break;
+        }
+        if (!journal_has_room(node, PUTS_PER_RUNNING * moment.running_count + 16)) {
+            time = node->timeline.now_ns;
             break;
         }
         pass(node, moment.next_ns - node->timeline.now_ns);
