@@ -102,10 +102,13 @@ struct route gpuslice_route(void *handle, const char *name, const char *version,
     struct elf_library owner;
     if (!find_owner(name, &owner))
         return without_hook(handle, name, version);
-    if (handle == RTLD_DEFAULT || elf_contains(&owner, caller))
+    if (elf_contains(&owner, caller) || (handle == RTLD_DEFAULT && !version))
         return pass_on(version); /* the shim's export comes first in the search, or another that was preloaded */
-    if (handle == RTLD_NEXT)
-        return is_next(name, caller, &owner) ? (struct route){hook, NULL} : pass_on(version);
+    if (handle == RTLD_NEXT && !is_next(name, caller, &owner))
+        return pass_on(version);
+    if (handle == RTLD_NEXT && !version)
+        return (struct route){hook, NULL};
+    /* With a version libc looks past the shim's exports, which have none. */
     void *value = real_lookup(version)(handle, name, version);
     return (struct route){value && elf_contains(&owner, value) ? hook : value, NULL};
 }

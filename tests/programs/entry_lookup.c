@@ -46,7 +46,7 @@ static void *by_looked_up_dlsym(const char *base, const char *exported) {
 
 static void *by_procaddress(const char *base, const char *exported) {
     CUresult (*get)(const char *, void **, int, cuuint64_t) =
-        (CUresult(*)(const char *, void **, int, cuuint64_t))dlsym(library, "cuGetProcAddress");
+        (CUresult (*)(const char *, void **, int, cuuint64_t))dlsym(library, "cuGetProcAddress");
     void *found = NULL;
     (void)exported;
     return get && get(base, &found, version, flags) == CUDA_SUCCESS ? found : NULL;

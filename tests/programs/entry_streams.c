@@ -33,20 +33,19 @@ static void *find(char **arguments, const char *name) {
         snprintf(exported, sizeof exported, "%s%s", name, arguments[3]);
         return dlsym(library, exported);
     }
-    CUresult (*get)(const char *, void **, int, cuuint64_t, CUdriverProcAddressQueryResult *) =
-        (CUresult(*)(const char *, void **, int, cuuint64_t, CUdriverProcAddressQueryResult *))dlsym(
-            library, "cuGetProcAddress_v2");
+    CUresult (*get)(const char *, void **, int, cuuint64_t, CUdriverProcAddressQueryResult *) = (CUresult (*)(
+        const char *, void **, int, cuuint64_t, CUdriverProcAddressQueryResult *))dlsym(library, "cuGetProcAddress_v2");
     get(name, &found, atoi(arguments[3]), (cuuint64_t)atoi(arguments[4]), &status);
     return found;
 }
 
-#define TRY(call)                                                                                                     \
-    do {                                                                                                              \
-        CUresult result = (call);                                                                                     \
-        if (result != CUDA_SUCCESS) {                                                                                 \
-            fprintf(stderr, "%s: error %d\n", #call, result);                                                         \
-            return 1;                                                                                                 \
-        }                                                                                                             \
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        CUresult result = (call);                                                                                      \
+        if (result != CUDA_SUCCESS) {                                                                                  \
+            fprintf(stderr, "%s: error %d\n", #call, result);                                                          \
+            return 1;                                                                                                  \
+        }                                                                                                              \
     } while (0)
 
 int main(int count, char **arguments) {
@@ -61,7 +60,7 @@ int main(int count, char **arguments) {
     if (count < 4)
         return 2;
     __typeof__(&cuLaunchKernel) launch = (__typeof__(&cuLaunchKernel))find(arguments, "cuLaunchKernel");
-    stream_query = (CUresult(*)(CUstream))find(arguments, "cuStreamQuery");
+    stream_query = (CUresult (*)(CUstream))find(arguments, "cuStreamQuery");
     TRY(cuInit(0));
     TRY(cuDeviceGet(&device, 0));
     TRY(cuDevicePrimaryCtxRetain(&context, device));
