@@ -214,8 +214,8 @@ CASE(a_forecast_is_what_happens_and_leaves_no_trace) {
 CASE(a_forecast_over_very_many_streams_looks_less_far_and_never_too_late) {
     new_node();
     struct timeline_target target = {0};
-    for (unsigned s = 0; s < 1000; s++) {
-        uint32_t stream = stream_of(s % 500, s % 2);
+    for (unsigned s = 0; s < 300; s++) {
+        uint32_t stream = stream_of(s % 150, s % 2);
         for (unsigned i = 0; i < 5; i++)
             target = kernel(stream, 0, 1000 + s, FULL);
     }

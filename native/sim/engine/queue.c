@@ -9,6 +9,7 @@
 #include "journal.h"
 
 #define ROOM_ASKED 64u /* a full queue is waited for until this much is free, so that not each launch sleeps */
+#define LOOK_EVERY 32u
 
 static struct engine_stream *streams[NODE_CHANNELS]; /* by channel */
 struct engine_stream *unsettled_streams;
@@ -173,12 +174,19 @@ static bool append(struct engine_stream *stream, struct node_op op, const struct
     return first;
 }
 
+/* Whether nothing is before an operation in its stream. What we last saw may be old: now and then, look. */
+static bool idle(const struct engine_stream *stream) {
+    if (unsettled(stream) > 0 && atomic_load_explicit(&stream->tail, memory_order_relaxed) % LOOK_EVERY == 0)
+        effects_look();
+    return unsettled(stream) == 0;
+}
+
 static int submit(struct engine_stream *stream, const struct engine_op *op, bool waited,
                   struct engine_ticket *ret_ticket) {
     struct node_op queue_op = queued(stream, op);
     pthread_mutex_lock(&stream->submitting);
     int result = 0;
-    if (queue_op.cost == 0 && queue_op.op_class != NODE_OP_EXTERNAL && unsettled(stream) == 0) {
+    if (queue_op.cost == 0 && queue_op.op_class != NODE_OP_EXTERNAL && idle(stream)) {
         if (op->effect)
             effects_run(op);
     } else if ((result = make_room(stream)) == 0) {
