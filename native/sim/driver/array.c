@@ -114,7 +114,7 @@ static CUresult create(CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *descripto
         return result;
     if (!handle)
         return CUDA_ERROR_INVALID_VALUE;
-    struct array *array = calloc(1, sizeof *array);
+    struct array *array = object_new(MAGIC_ARRAY, sizeof *array);
     if (!array)
         return CUDA_ERROR_OUT_OF_MEMORY;
     array->gpu = context->gpu;
@@ -122,7 +122,7 @@ static CUresult create(CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *descripto
     if (!is_deferred(descriptor))
         result = allocation_make(context, array->bytes, ALLOCATION_ARRAY, &array->base);
     if (result)
-        free(array);
+        object_delete(MAGIC_ARRAY, array);
     else
         *handle = (CUarray)array;
     return result;
@@ -152,7 +152,7 @@ CUresult cuArrayDestroy(CUarray handle) {
         allocation_unmake(array->base, ALLOCATION_ARRAY);
     }
     array->magic = MAGIC_DEAD;
-    free(array);
+    object_delete(MAGIC_ARRAY, array);
     return CUDA_SUCCESS;
 }
 
@@ -210,17 +210,15 @@ static size_t halve(size_t extent, unsigned level) {
 
 static void free_mipmap(struct mipmap *mipmap) {
     for (unsigned i = 0; i < mipmap->level_count; i++) {
-        if (mipmap->levels[i])
-            mipmap->levels[i]->magic = MAGIC_DEAD;
-        free(mipmap->levels[i]);
+        object_delete(MAGIC_ARRAY, mipmap->levels[i]);
     }
     mipmap->magic = MAGIC_DEAD;
-    free(mipmap);
+    object_delete(MAGIC_MIPMAP, mipmap);
 }
 
 static CUresult make_levels(struct context *context, struct mipmap *mipmap, const CUDA_ARRAY3D_DESCRIPTOR *descriptor) {
     for (unsigned i = 0; i < mipmap->level_count; i++) {
-        struct array *level = mipmap->levels[i] = calloc(1, sizeof *level);
+        struct array *level = mipmap->levels[i] = object_new(MAGIC_ARRAY, sizeof *level);
         if (!level)
             return CUDA_ERROR_OUT_OF_MEMORY;
         CUDA_ARRAY3D_DESCRIPTOR smaller = *descriptor;
@@ -257,7 +255,7 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray *handle, const CUDA_ARRAY3D_DES
     unsigned most = 1;
     while (most < LEVELS_MAX && (descriptor->Width >> most || descriptor->Height >> most))
         most++;
-    struct mipmap *mipmap = calloc(1, sizeof *mipmap);
+    struct mipmap *mipmap = object_new(MAGIC_MIPMAP, sizeof *mipmap);
     if (!mipmap)
         return CUDA_ERROR_OUT_OF_MEMORY;
     mipmap->magic = MAGIC_MIPMAP;

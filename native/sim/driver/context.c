@@ -56,7 +56,7 @@ CUresult context_new(CUdevice device, unsigned flags, bool primary, struct conte
     CUresult result = from_errno(engine_context_open((unsigned)gpu));
     if (result)
         return result;
-    struct context *context = calloc(1, sizeof *context);
+    struct context *context = object_new(MAGIC_CONTEXT, sizeof *context);
     if (!context) {
         engine_context_close((unsigned)gpu);
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -72,7 +72,7 @@ CUresult context_new(CUdevice device, unsigned flags, bool primary, struct conte
     result = stream_create(context, 0, 0, &context->legacy);
     if (result) {
         engine_context_close((unsigned)gpu);
-        free(context);
+        object_delete(MAGIC_CONTEXT, context);
         return result;
     }
     context->legacy->legacy = true;

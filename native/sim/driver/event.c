@@ -18,7 +18,7 @@ static void release_times(struct event_times *times) {
 }
 
 static CUresult event_new(struct context *context, unsigned flags, struct event **ret_event) {
-    struct event *event = calloc(1, sizeof *event);
+    struct event *event = object_new(MAGIC_EVENT, sizeof *event);
     if (!event)
         return CUDA_ERROR_OUT_OF_MEMORY;
     *event = (struct event){.magic = MAGIC_EVENT, .flags = flags, .context = context};
@@ -45,7 +45,7 @@ CUresult cuEventCreate(CUevent *handle, unsigned flags) {
         event->shared = !result;
     }
     if (result)
-        free(event);
+        object_delete(MAGIC_EVENT, event);
     else
         *handle = (CUevent)event;
     return result;
@@ -64,7 +64,7 @@ CUresult cuEventDestroy_v2(CUevent handle) {
     release_times(event->times);
     capture_point_release(event->captured);
     pthread_mutex_destroy(&event->lock);
-    free(event);
+    object_delete(MAGIC_EVENT, event);
     return CUDA_SUCCESS;
 }
 CUresult cuEventDestroy(CUevent handle) {

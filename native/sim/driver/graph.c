@@ -14,7 +14,7 @@ struct node *node_check(CUgraphNode handle) {
 }
 
 struct graph *graph_new(void) {
-    struct graph *graph = calloc(1, sizeof *graph);
+    struct graph *graph = object_new(MAGIC_GRAPH, sizeof *graph);
     if (!graph)
         return NULL;
     graph->magic = MAGIC_GRAPH;
@@ -26,7 +26,7 @@ void node_delete(struct node *node) {
     node->magic = MAGIC_DEAD;
     work_free(&node->work);
     free(node->dependencies);
-    free(node);
+    object_delete(MAGIC_NODE, node);
 }
 
 void graph_delete(struct graph *graph) {
@@ -35,7 +35,7 @@ void graph_delete(struct graph *graph) {
     graph_objects_release(graph);
     graph->magic = MAGIC_DEAD;
     free(graph->nodes);
-    free(graph);
+    object_delete(MAGIC_GRAPH, graph);
 }
 
 CUresult graph_add(struct graph *graph, struct node *const *dependencies, size_t count, struct work *work,
@@ -44,12 +44,12 @@ CUresult graph_add(struct graph *graph, struct node *const *dependencies, size_t
     if (!nodes)
         return CUDA_ERROR_OUT_OF_MEMORY;
     graph->nodes = nodes;
-    struct node *node = calloc(1, sizeof *node);
+    struct node *node = object_new(MAGIC_NODE, sizeof *node);
     if (!node)
         return CUDA_ERROR_OUT_OF_MEMORY;
     node->dependencies = calloc(count + 1, sizeof *node->dependencies);
     if (!node->dependencies) {
-        free(node);
+        object_delete(MAGIC_NODE, node);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     if (count)

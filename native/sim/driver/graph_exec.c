@@ -37,7 +37,7 @@ static CUresult instantiate(CUgraphExec *handle, CUgraph graph_handle, unsigned 
     struct graph *graph = graph_check(graph_handle);
     if (!handle || !graph || flags & ~(unsigned long long)FLAGS_KNOWN)
         return CUDA_ERROR_INVALID_VALUE;
-    struct exec *exec = calloc(1, sizeof *exec);
+    struct exec *exec = object_new(MAGIC_EXEC, sizeof *exec);
     if (!exec)
         return CUDA_ERROR_OUT_OF_MEMORY;
     exec->flags = flags;
@@ -46,7 +46,7 @@ static CUresult instantiate(CUgraphExec *handle, CUgraph graph_handle, unsigned 
     if (!result && (result = graph_sort(exec->graph)))
         graph_delete(exec->graph);
     if (result) {
-        free(exec);
+        object_delete(MAGIC_EXEC, exec);
         return result;
     }
     exec->magic = MAGIC_EXEC;
@@ -93,7 +93,7 @@ CUresult cuGraphExecDestroy(CUgraphExec handle) {
     if (exec->graph->objects) /* what still runs may use them */
         engine_ticket_wait(exec->last, false);
     graph_delete(exec->graph);
-    free(exec);
+    object_delete(MAGIC_EXEC, exec);
     return CUDA_SUCCESS;
 }
 

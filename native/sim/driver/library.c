@@ -96,19 +96,19 @@ static void end(struct library *library) {
     image_free(&library->image);
     free(library->kernels);
     free(library->data);
-    free(library);
+    object_delete(MAGIC_LIBRARY, library);
 }
 
 static CUresult make(const void *data, size_t bytes, struct library **ret_library) {
     const struct sim_gpu *gpu = engine_gpu((unsigned)device_gpu(0));
-    struct library *library = calloc(1, sizeof *library);
+    struct library *library = object_new(MAGIC_LIBRARY, sizeof *library);
     if (!library)
         return CUDA_ERROR_OUT_OF_MEMORY;
     library->magic = MAGIC_LIBRARY;
     library->bytes = bytes;
     library->data = malloc(bytes + 1);
     if (!library->data) {
-        free(library);
+        object_delete(MAGIC_LIBRARY, library);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     memcpy(library->data, data, bytes);

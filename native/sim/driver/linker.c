@@ -22,7 +22,7 @@ CUresult cuLinkCreate_v2(unsigned count, CUjit_option *options, void **values, C
         if (options[i] == CU_JIT_INFO_LOG_BUFFER || options[i] == CU_JIT_ERROR_LOG_BUFFER)
             if (values[i])
                 *(char *)values[i] = '\0';
-    struct linker *linker = calloc(1, sizeof *linker);
+    struct linker *linker = object_new(MAGIC_LINKER, sizeof *linker);
     if (!linker)
         return CUDA_ERROR_OUT_OF_MEMORY;
     linker->magic = MAGIC_LINKER;
@@ -115,7 +115,7 @@ CUresult cuLinkDestroy(CUlinkState state) {
     struct linker *linker = (struct linker *)state;
     linker->magic = MAGIC_DEAD;
     free(linker->image);
-    free(linker);
+    object_delete(MAGIC_LINKER, linker);
     return CUDA_SUCCESS;
 }
 

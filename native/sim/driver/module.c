@@ -75,12 +75,12 @@ static CUresult from_image_status(enum image_status status, const void *data) {
 
 CUresult module_load(struct context *context, const void *data, size_t bytes, struct module **ret_module) {
     const struct sim_gpu *gpu = engine_gpu(context->gpu);
-    struct module *module = calloc(1, sizeof *module);
+    struct module *module = object_new(MAGIC_MODULE, sizeof *module);
     if (!module)
         return CUDA_ERROR_OUT_OF_MEMORY;
     enum image_status status = image_parse(data, bytes, gpu->compute_major * 10 + gpu->compute_minor, &module->image);
     if (status) {
-        free(module);
+        object_delete(MAGIC_MODULE, module);
         return from_image_status(status, data);
     }
     module->magic = MAGIC_MODULE;
@@ -88,7 +88,7 @@ CUresult module_load(struct context *context, const void *data, size_t bytes, st
     int error = take_code(context, module->image.code_bytes);
     if (error) {
         image_free(&module->image);
-        free(module);
+        object_delete(MAGIC_MODULE, module);
         return from_errno(error);
     }
     CUresult result = from_errno(make_variables(module));
@@ -118,7 +118,7 @@ static void end(struct module *module) {
     module->magic = MAGIC_DEAD;
     free(module->functions);
     image_free(&module->image);
-    free(module);
+    object_delete(MAGIC_MODULE, module);
 }
 
 void module_unload(struct module *module) {

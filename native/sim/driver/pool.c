@@ -22,7 +22,7 @@ struct pool *pool_check(CUmemoryPool handle) {
 }
 
 struct pool *pool_new(unsigned gpu, const CUmemPoolProps *properties) {
-    struct pool *pool = calloc(1, sizeof *pool);
+    struct pool *pool = object_new(MAGIC_POOL, sizeof *pool);
     if (!pool)
         return NULL;
     *pool =

@@ -140,7 +140,7 @@ static void end(struct pool *pool) {
             break;
         }
     pool->magic = MAGIC_DEAD;
-    free(pool);
+    object_delete(MAGIC_POOL, pool);
 }
 
 bool pool_trim(struct pool *pool, uint64_t keep) {

@@ -38,7 +38,7 @@ enum magic {
     MAGIC_NODE,
     MAGIC_EXEC,
     MAGIC_USER_OBJECT,
-    MAGIC_TEXTURE,
+    MAGIC_LAST,
 };
 static inline bool is_live(const void *handle, enum magic magic) {
     uint32_t word = 0;
@@ -46,6 +46,10 @@ static inline bool is_live(const void *handle, enum magic magic) {
         word = *(const volatile uint32_t *)handle;
     return word == (uint32_t)magic;
 }
+
+/* Zeroed memory for an object of this kind (object.c), NULL when there is none; and its end. */
+void *object_new(enum magic magic, size_t bytes);
+void object_delete(enum magic magic, void *object);
 
 extern pthread_mutex_t driver_lock;
 static inline void lock_driver(void) {

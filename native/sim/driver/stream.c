@@ -21,13 +21,13 @@ static pthread_key_t thread_exit;
 static pthread_once_t thread_exit_once = PTHREAD_ONCE_INIT;
 
 CUresult stream_create(struct context *context, unsigned flags, int priority, struct stream **ret_stream) {
-    struct stream *stream = calloc(1, sizeof *stream);
+    struct stream *stream = object_new(MAGIC_STREAM, sizeof *stream);
     if (!stream)
         return CUDA_ERROR_OUT_OF_MEMORY;
     *stream = (struct stream){.magic = MAGIC_STREAM, .context = context, .flags = flags, .priority = priority};
     CUresult result = from_errno(engine_stream_create(context->gpu, &stream->engine));
     if (result) {
-        free(stream);
+        object_delete(MAGIC_STREAM, stream);
         return result;
     }
     pthread_mutex_init(&stream->lock, NULL);
@@ -51,7 +51,7 @@ void stream_delete(struct stream *stream) {
     unlock_driver();
     engine_stream_destroy(stream->engine);
     pthread_mutex_destroy(&stream->lock);
-    free(stream);
+    object_delete(MAGIC_STREAM, stream);
 }
 
 static void end_thread(void *list) {

@@ -19,7 +19,7 @@ static void drop(struct user_object *object, unsigned count) {
         return;
     object->magic = MAGIC_DEAD;
     object->destroy(object->data);
-    free(object);
+    object_delete(MAGIC_USER_OBJECT, object);
 }
 
 CUresult cuUserObjectCreate(CUuserObject *handle, void *data, CUhostFn destroy, unsigned count, unsigned flags) {
@@ -28,7 +28,7 @@ CUresult cuUserObjectCreate(CUuserObject *handle, void *data, CUhostFn destroy, 
         return result;
     if (!handle || !destroy || !count || flags != CU_USER_OBJECT_NO_DESTRUCTOR_SYNC)
         return CUDA_ERROR_INVALID_VALUE;
-    struct user_object *object = malloc(sizeof *object);
+    struct user_object *object = object_new(MAGIC_USER_OBJECT, sizeof *object);
     if (!object)
         return CUDA_ERROR_OUT_OF_MEMORY;
     object->magic = MAGIC_USER_OBJECT;

@@ -162,6 +162,8 @@ CASE(bytes_follow_the_memory_and_not_the_address) {
     CHECK_EQUAL(value, 77);
     OK(cuMemUnmap(two, BLOCK));
     OK(cuMemRelease(handle));
+    OK(cuMemAddressFree(one, BLOCK));
+    OK(cuMemAddressFree(two, BLOCK));
 }
 
 CASE(host_memory_behind_a_device_address_takes_none_of_the_card) {
