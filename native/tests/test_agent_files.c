@@ -109,12 +109,31 @@ CASE(limits_that_cannot_be_are_refused_with_a_sentence) {
     CHECK(strstr(why, "cannot create the files of a share in /nowhere: No such file or directory"));
 }
 
+static bool write_text(const char *path, const char *text) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+    close(fd);
+    return written;
+}
+
+/* A mount namespace of our own; who is not root becomes it in a user namespace. */
+static bool may_mount(void) {
+    char users[64], groups[64];
+
+    snprintf(users, sizeof(users), "0 %u 1", (unsigned)getuid());
+    snprintf(groups, sizeof(groups), "0 %u 1", (unsigned)getgid());
+    if (getuid() != 0 && (unshare(CLONE_NEWUSER) < 0 || !write_text("/proc/self/uid_map", users) ||
+                          !write_text("/proc/self/setgroups", "deny") || !write_text("/proc/self/gid_map", groups)))
+        return false;
+    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
 /* 0: nothing was left behind. 77: this user cannot mount here. */
 static int fill_a_small_disk(void *kibibytes) {
     char options[64];
 
-    if ((getuid() != 0 && unshare(CLONE_NEWUSER) < 0) || unshare(CLONE_NEWNS) < 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+    if (!may_mount())
         return 77;
     snprintf(options, sizeof(options), "size=%dk", *(int *)kibibytes);
     if (mount("tmpfs", directory, "tmpfs", 0, options) < 0)
