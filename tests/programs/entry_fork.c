@@ -2,21 +2,30 @@
  *
  *   entry_fork CHILDREN BYTES
  *
- * Each child allocates BYTES once and prints the result. */
+ * Each child makes a context and allocates BYTES once, and prints how far it got: the first error, or 0. */
 #include <cuda.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int child(size_t bytes, int tried, int over) {
+static CUresult take(size_t bytes) {
     CUdevice device;
     CUcontext context;
     CUdeviceptr pointer;
+    CUresult result = cuInit(0);
+    if (result == CUDA_SUCCESS)
+        result = cuDeviceGet(&device, 0);
+    if (result == CUDA_SUCCESS)
+        result = cuDevicePrimaryCtxRetain(&context, device);
+    if (result == CUDA_SUCCESS)
+        result = cuCtxSetCurrent(context);
+    return result == CUDA_SUCCESS ? cuMemAlloc(&pointer, bytes) : result;
+}
+
+static int child(size_t bytes, int tried, int over) {
     char byte = 0;
-    if (cuInit(0) || cuDeviceGet(&device, 0) || cuDevicePrimaryCtxRetain(&context, device) || cuCtxSetCurrent(context))
-        return 1;
-    printf("%d\n", cuMemAlloc(&pointer, bytes));
+    printf("%d\n", take(bytes));
     fflush(stdout);
     if (write(tried, &byte, 1) != 1 || read(over, &byte, 1) != 0) /* the parent closes it */
         return 1;
