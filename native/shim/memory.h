@@ -150,6 +150,10 @@ bool memory_overhead_is_due(struct memory_gpu *gpu);
  * NVML can not be asked); what is charged as data is not counted as ours by NVML. */
 void memory_overhead_take_over(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind);
 void memory_overhead_exclude(struct memory_gpu *gpu, uint64_t bytes);
+/* Keeps every other memory call of this process out; never between begin and end. False: one under way did not end
+ * within 2 ms. */
+bool memory_overhead_gate(struct memory_gpu *gpu);
+void memory_overhead_ungate(struct memory_gpu *gpu);
 
 /* The current context may have loaded code: pacing calls it when it sees a function for the first time. */
 void memory_module_used(void);

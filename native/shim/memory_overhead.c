@@ -168,6 +168,19 @@ void memory_overhead_exclude(struct memory_gpu *gpu, uint64_t bytes) {
     atomic_fetch_add_explicit(&gpu->excluded_bytes, bytes, memory_order_relaxed);
 }
 
+bool memory_overhead_gate(struct memory_gpu *gpu) {
+    memory_lock_take(&gpu->overhead_lock);
+    if (close_gate(gpu))
+        return true;
+    memory_lock_give(&gpu->overhead_lock);
+    return false;
+}
+
+void memory_overhead_ungate(struct memory_gpu *gpu) {
+    memory_open_gate(gpu);
+    memory_lock_give(&gpu->overhead_lock);
+}
+
 /* --- contexts ----------------------------------------------------------------------------------------------- */
 
 bool memory_context_reserve(struct memory_gpu *gpu, uint64_t *ret_reserved) {

