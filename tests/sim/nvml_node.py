@@ -37,10 +37,10 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 """
 
 
-def look(node: SimNode, program: str, *arguments: str) -> Any:
+def look(node: SimNode, program: str, *arguments: str, prefix: tuple[str, ...] = ()) -> Any:
     """What a Python program prints as JSON on this node."""
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+        [*prefix, sys.executable, "-c", program, *arguments],
         env=node.environment(os.environ),
         capture_output=True,
         text=True,
@@ -51,10 +51,12 @@ def look(node: SimNode, program: str, *arguments: str) -> Any:
 
 
 @contextmanager
-def worker(node: SimNode, gpu: int, held_bytes: int) -> Generator[int]:
-    """The pid of a process that keeps this GPU busy."""
+def worker(
+    node: SimNode, gpu: int, held_bytes: int, prefix: tuple[str, ...] = ()
+) -> Generator[int]:
+    """The pid of a process that keeps this GPU busy, or of what `prefix` runs it with."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(gpu), str(held_bytes), str(KERNELS)],
+        [*prefix, sys.executable, "-c", WORKER, str(gpu), str(held_bytes), str(KERNELS)],
         env=node.environment(os.environ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -120,6 +120,24 @@ else:
     os.wait()
 """
 
+# The first version of a process has 16 bytes, the later ones 24; a byte beyond is somebody else's.
+SIZES = """
+import ctypes, json
+nvml = ctypes.CDLL("libnvidia-ml.so.1")
+device = ctypes.c_void_p()
+assert nvml.nvmlInit_v2() == 0
+assert nvml.nvmlDeviceGetHandleByIndex_v2(1, ctypes.byref(device)) == 0
+def listed(suffix, size):
+    buffer, count = ctypes.create_string_buffer(b"#" * 96), ctypes.c_uint(1)
+    call = getattr(nvml, "nvmlDeviceGetComputeRunningProcesses" + suffix)
+    assert call(device, ctypes.byref(count), buffer) == 0
+    assert buffer.raw[size:96] == b"#" * (96 - size)
+    return int.from_bytes(buffer.raw[:4], "little"), int.from_bytes(buffer.raw[8:16], "little")
+few = ctypes.c_uint(0)
+short = nvml.nvmlDeviceGetComputeRunningProcesses_v3(device, ctypes.byref(few), None)
+print(json.dumps([listed("", 16), listed("_v2", 24), listed("_v3", 24), [short, few.value]]))
+"""
+
 NVITOP = """
 import json, sys
 from nvitop import Device
@@ -228,6 +246,14 @@ def test_pynvml_sees_a_process_and_what_it_uses(node: SimNode, busy: int) -> Non
     assert gpu["graphics"] == 0
 
 
+def test_process_lists_have_the_size_of_their_version(node: SimNode, busy: int) -> None:
+    first, second, third, refused = look(node, SIZES)
+    assert first == second == third
+    assert first[0] == busy
+    assert first[1] > HELD
+    assert refused == [7, 1]  # insufficient size, and how many there are
+
+
 def test_nvitop_runs_unchanged(node: SimNode, busy: int) -> None:
     seen = look(node, NVITOP, str(busy))
     assert seen["name"] == "NVIDIA A100-SXM4-80GB (simulated)"
@@ -274,3 +300,23 @@ def test_accounting_remembers_a_process_that_ended(node: SimNode) -> None:
 
 def test_a_forked_child_may_go_on_asking(node: SimNode) -> None:
     assert look(node, FORK) == 0
+
+
+@pytest.mark.skipif("os.geteuid() != 0", reason="only root may make a pid namespace here")
+def test_a_process_in_another_pid_namespace_has_the_pid_we_see(node: SimNode) -> None:
+    with worker(node, gpu=0, held_bytes=HELD, prefix=("unshare", "-pf", "--mount-proc")) as pid:
+        ((seen, _),) = look(node, PYNVML)[0]["processes"]
+        assert parent_of(seen) == pid
+
+
+@pytest.mark.skipif("os.geteuid() != 0", reason="only root may make a pid namespace here")
+def test_a_process_of_a_sibling_namespace_has_no_pid_and_is_not_listed(node: SimNode) -> None:
+    namespace = ("unshare", "-pf", "--mount-proc")
+    with worker(node, gpu=0, held_bytes=HELD, prefix=namespace):
+        seen = look(node, PYNVML, prefix=namespace)[0]
+        assert seen["processes"] == []
+        assert seen["used"] > HELD
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

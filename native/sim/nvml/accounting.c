@@ -74,7 +74,13 @@ static nvmlReturn_t read_accounts(nvmlDevice_t device, struct account **ret_list
     struct account *list = calloc(NODE_PROCESSES + BUFFER, sizeof *list);
     if (!list)
         return NVML_ERROR_MEMORY;
-    *ret_count = accounts(gpu, list);
+    unsigned count = accounts(gpu, list), visible = 0;
+    for (unsigned i = 0; i < count; i++) {
+        list[visible] = list[i];
+        list[visible].pid = pid_seen(list[i].pid, list[i].pid_namespace);
+        visible += list[visible].pid != 0;
+    }
+    *ret_count = visible;
     *ret_list = list;
     return NVML_SUCCESS;
 }
@@ -92,7 +98,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetAccountingPids(nvmlDevice_t device, unsigned in
     if (found > room || (found > 0 && !pids))
         result = NVML_ERROR_INSUFFICIENT_SIZE;
     for (unsigned i = 0; result == NVML_SUCCESS && i < found; i++)
-        pids[i] = pid_seen(list[i].pid, list[i].pid_namespace);
+        pids[i] = (unsigned)list[i].pid;
     free(list);
     return result;
 }
@@ -107,7 +113,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetAccountingStats(nvmlDevice_t device, unsigned i
         return result;
     result = NVML_ERROR_NOT_FOUND;
     for (unsigned i = 0; result == NVML_ERROR_NOT_FOUND && i < found; i++) {
-        if (pid_seen(list[i].pid, list[i].pid_namespace) != pid)
+        if (list[i].pid != pid)
             continue;
         unsigned percent = list[i].active_ns ? (unsigned)(list[i].busy_ns * 100 / list[i].active_ns) : 0;
         *stats = (nvmlAccountingStats_t){.gpuUtilization = percent,

@@ -33,10 +33,13 @@ static uint64_t innermost_pid(const char *pid) {
     return innermost;
 }
 
+/* The kernel gives the machine's first pid namespace this inode (PROC_PID_INIT_INO), always. */
+#define HOST_NAMESPACE UINT64_C(0xEFFFFFFC)
+
 unsigned pid_seen(uint64_t pid, uint64_t pid_namespace) {
-    unsigned seen = (unsigned)pid;
-    if (pid_namespace == namespace_of("self"))
-        return seen;
+    if (pid_namespace == namespace_of("self") || pid_namespace == HOST_NAMESPACE)
+        return (unsigned)pid;
+    unsigned seen = 0;
     DIR *proc = opendir("/proc");
     if (!proc)
         return seen;

@@ -35,10 +35,14 @@ unsigned processes_on(const struct sim_gpu *gpu, struct gpu_process *processes) 
             .busy = timeline_rate(&use->meter, node->timeline.now_ns, use->busy, 1 << NODE_TIME_SHIFT)};
     }
     node_unlock(&nvml_self);
-    for (unsigned i = 0; i < count; i++) /* reads /proc: not under the lock */
-        processes[i].pid = pid_seen(seen[i].pid, seen[i].pid_namespace);
+    unsigned visible = 0;
+    for (unsigned i = 0; i < count; i++) { /* reads /proc: not under the lock */
+        processes[visible] = processes[i];
+        processes[visible].pid = pid_seen(seen[i].pid, seen[i].pid_namespace);
+        visible += processes[visible].pid != 0;
+    }
     free(seen);
-    return count;
+    return visible;
 }
 
 /* --- running processes -------------------------------------------------------------------------------------- */

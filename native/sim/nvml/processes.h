@@ -10,11 +10,11 @@ struct gpu_process {
     double busy; /* 0 to 1: its part of the GPU, of about the last second */
 };
 
-/* Fills up to NODE_PROCESSES; how many. */
+/* Fills up to NODE_PROCESSES; how many. Processes without a pid here are left out, as the driver leaves them out. */
 unsigned processes_on(const struct sim_gpu *gpu, struct gpu_process *processes);
 
-/* The pid of a process that calls itself `pid` in `pid_namespace`, as we see it: found in /proc by its NSpid. Where
- * it cannot be found, the pid it gave. */
+/* The pid of a process that calls itself `pid` in `pid_namespace`: as we see it, found in /proc by its NSpid; the
+ * host's pid for a process of the host. 0: it lives in a namespace that we do not see into, and has no pid here. */
 unsigned pid_seen(uint64_t pid, uint64_t pid_namespace);
 
 #endif
