@@ -89,12 +89,12 @@ static void end_if_unused(struct graph_allocation *allocation) {
     *link = allocation->next;
     engine_ticket_wait(allocation->freed_after, false);
     drop_physical(allocation);
-    engine_address_free(allocation->address, allocation->bytes);
-    lock_driver();
+    lock_driver(); /* before the address is free: another thread may get it at once */
     struct allocation *known = allocation_find(allocation->address);
     if (known)
         allocation_remove(known);
     unlock_driver();
+    engine_address_free(allocation->address, allocation->bytes);
     free(allocation);
 }
 
