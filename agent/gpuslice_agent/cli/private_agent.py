@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,7 +33,17 @@ def connect_or_start(directory: RunDirectory, environment: Mapping[str, str]) ->
         try:
             return connect(directory)
         except AgentAbsentError:
-            _start(directory, environment)
+            return _started(directory, environment)
+
+
+def _started(directory: RunDirectory, environment: Mapping[str, str]) -> Client:
+    try:
+        _start(directory, environment)
+    except ControlError:
+        # Another may be there by now whose starter was killed, and with it the lock of starting.
+        with suppress(AgentAbsentError):
+            return connect(directory)
+        raise
     return connect(directory)
 
 
