@@ -79,6 +79,9 @@ lint-c: $(VENV)/.dev-tools
 lint-generated: $(VENV)/.installed $(VENV)/.dev-tools
 	python native/symbols/generate.py --compiler "$${CC:-cc}" --check
 	python native/symbols/generate_nvml.py --check
+	python native/symbols/document.py --check \
+	    "$$(python -c 'from gpuslice_agent import native_files as n; print(n.simulation() / "libcuda.so.1")')"
+	python native/symbols/generate_nvml.py --check
 	rm -rf build/proto && mkdir -p build && cp -r proto build/proto
 	PYTHON=$(CURDIR)/$(BIN)/python build/proto/regenerate.sh
 	diff -r --exclude=__pycache__ proto build/proto

@@ -34,12 +34,10 @@ def document(cli: Cli, *before: str) -> dict[str, Any]:
     return result
 
 
-def fields_of(value: object) -> set[str]:
-    if isinstance(value, dict):
-        return set(value).union(*(fields_of(one) for one in value.values()))
-    if isinstance(value, list):
-        return set[str]().union(*(fields_of(one) for one in value))
-    return set()
+def fields_of(node: dict[str, Any]) -> set[str]:
+    """The names in the document and in the objects of its lists."""
+    lists: list[list[dict[str, Any]]] = [one for one in node.values() if isinstance(one, list)]
+    return set(node).union(*(fields_of(one) for objects in lists for one in objects))
 
 
 def test_a_fresh_node_has_gpus_and_no_shares(on_node: Cli) -> None:
