@@ -204,6 +204,7 @@ void effects_look(void) {
     struct due batch[BATCH];
     pthread_mutex_lock(&looking);
     uint64_t now = now_ns();
+    bool unsettled;
     do {
         unsigned count;
         do {
@@ -212,11 +213,12 @@ void effects_look(void) {
             timeline_advance(engine_self.node, now);
             publish(engine_self.node);
             count = collect(engine_self.node, batch);
+            unsettled = unsettled_streams != NULL;
             node_unlock(&engine_self);
             for (unsigned i = 0; i < count; i++)
                 perform(&batch[i]);
         } while (count > 0);
-    } while (unsettled_streams && ask_polls());
+    } while (unsettled && ask_polls());
     pthread_mutex_unlock(&looking);
 }
 

@@ -160,7 +160,7 @@ CASE(an_asynchronous_copy_has_read_pageable_memory_when_it_comes_back) {
 
 CASE(a_value_is_written_when_the_stream_gets_there) {
     CUstream stream = stream_new(CU_STREAM_NON_BLOCKING);
-    volatile uint64_t *word;
+    uint64_t *word;
     OK(cuMemHostAlloc((void **)&word, 8, CU_MEMHOSTALLOC_DEVICEMAP));
     *word = 0;
     struct gate gate = gate_new(stream);
@@ -168,7 +168,7 @@ CASE(a_value_is_written_when_the_stream_gets_there) {
     OK(cuStreamWriteValue64_v2(stream, (CUdeviceptr)word, 7, 0));
     CHECK_EQUAL(*word, 0);
     gate_open(gate);
-    while (*word != 7)
+    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != 7)
         usleep(100); /* nobody looks at the stream: it is written all the same */
     OK(cuStreamQuery(stream));
 }
