@@ -160,20 +160,24 @@ static void finish(struct engine_stream *stream) {
     node_kick(node);
 }
 
+/* Under the node's lock. */
 static struct engine_stream *next_standing(enum record_kind kind, struct engine_stream *after) {
-    struct engine_stream *found = NULL;
-    node_lock(&engine_self);
-    for (struct engine_stream *stream = after ? after->next : unsettled_streams; stream && !found;
-         stream = stream->next)
+    for (struct engine_stream *stream = after ? after->next : unsettled_streams; stream; stream = stream->next)
         if (stands_at(engine_self.node, stream, kind) && !record_at(stream, stream->due_first)->taken)
-            found = stream;
+            return stream;
+    return NULL;
+}
+
+static struct engine_stream *find_standing(enum record_kind kind, struct engine_stream *after) {
+    node_lock(&engine_self);
+    struct engine_stream *found = next_standing(kind, after);
     node_unlock(&engine_self);
     return found;
 }
 
 /* True: some stream may go on. Its record is performed as an effect, like any other. */
 static bool ask_polls(void) {
-    for (struct engine_stream *stream = NULL; (stream = next_standing(RECORD_POLL, stream));) {
+    for (struct engine_stream *stream = NULL; (stream = find_standing(RECORD_POLL, stream));) {
         struct record *record = record_at(stream, stream->due_first);
         if (record->ready(record->arg)) {
             finish(stream);
@@ -186,7 +190,7 @@ static bool ask_polls(void) {
 /* On the engine's thread, without `looking`: the stream stands still meanwhile, so its record stays. */
 static bool make_host_call(void) {
     pthread_mutex_lock(&looking);
-    struct engine_stream *stream = next_standing(RECORD_HOST_CALL, NULL);
+    struct engine_stream *stream = find_standing(RECORD_HOST_CALL, NULL);
     struct record *record = stream ? record_at(stream, stream->due_first) : NULL;
     if (record)
         record->taken = true;
@@ -204,7 +208,7 @@ void effects_look(void) {
     struct due batch[BATCH];
     pthread_mutex_lock(&looking);
     uint64_t now = now_ns();
-    bool unsettled;
+    bool polls;
     do {
         unsigned count;
         do {
@@ -213,12 +217,12 @@ void effects_look(void) {
             timeline_advance(engine_self.node, now);
             publish(engine_self.node);
             count = collect(engine_self.node, batch);
-            unsettled = unsettled_streams != NULL;
+            polls = next_standing(RECORD_POLL, NULL) != NULL;
             node_unlock(&engine_self);
             for (unsigned i = 0; i < count; i++)
                 perform(&batch[i]);
         } while (count > 0);
-    } while (unsettled && ask_polls());
+    } while (polls && ask_polls());
     pthread_mutex_unlock(&looking);
 }
 
