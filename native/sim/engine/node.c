@@ -41,6 +41,13 @@ static int write_node(int directory, const char *profile, unsigned gpus, uint64_
     return result;
 }
 
+static void no_profile(const char *profile, char *reason) {
+    int length = snprintf(reason, 256, "there is no profile '%.64s', only", profile);
+    for (unsigned i = 0; profile_name(i); i++)
+        length += snprintf(reason + length, 256 - (size_t)length, "%s %s", i ? "," : "", profile_name(i));
+    snprintf(reason + length, 256 - (size_t)length, ".");
+}
+
 int node_create(const char *directory, const char *profile, unsigned gpus, uint64_t seed, char *reason) {
     if (mkdir(directory, 0755) < 0 && errno != EEXIST)
         return refuse(reason, errno, "cannot make the node directory", directory);
@@ -50,7 +57,7 @@ int node_create(const char *directory, const char *profile, unsigned gpus, uint6
     int result = write_node(fd, profile, gpus, seed);
     close(fd);
     if (result == -EINVAL)
-        snprintf(reason, 256, "there is no profile %.64s with %u GPUs.", profile, gpus);
+        no_profile(profile, reason);
     else if (result == -EEXIST)
         snprintf(reason, 256, "%.200s holds a simulated node already.", directory);
     else if (result < 0)

@@ -28,6 +28,13 @@ static bool number(const char *text, unsigned long long *ret_value) {
     return errno == 0 && *text >= '0' && *text <= '9' && *end == 0;
 }
 
+_Static_assert(SIM_GPUS_MAX == 16, "what --gpus is told to take");
+
+static int refuse(const char *rule, const char *text) {
+    fprintf(stderr, "gpuslice-sim-node: %s, not '%s'.\n", rule, text);
+    return 2;
+}
+
 static int create(int argc, char **argv) {
     static const struct option options[] = {{"profile", required_argument, NULL, 'p'},
                                             {"gpus", required_argument, NULL, 'g'},
@@ -39,11 +46,9 @@ static int create(int argc, char **argv) {
         if (option == 'p')
             profile = optarg;
         else if (option == 'g' && (!number(optarg, &gpus) || gpus < 1 || gpus > SIM_GPUS_MAX))
-            return fprintf(stderr, "gpuslice-sim-node: --gpus takes a number from 1 to %u, not '%s'.\n", SIM_GPUS_MAX,
-                           optarg),
-                   2;
+            return refuse("--gpus takes a number from 1 to 16", optarg);
         else if (option == 's' && !number(optarg, &seed))
-            return fprintf(stderr, "gpuslice-sim-node: --seed takes a whole number, not '%s'.\n", optarg), 2;
+            return refuse("--seed takes a whole number", optarg);
         else if (option == '?')
             return usage();
     }
