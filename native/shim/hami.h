@@ -1,9 +1,9 @@
 /* Limits from HAMi-core's environment variables, for programs that come with those and have no grant.
  *
  * CUDA_DEVICE_MEMORY_LIMIT and CUDA_DEVICE_SM_LIMIT (both also with _0, _1 … for one device), CUDA_TASK_PRIORITY,
- * GPU_CORE_UTILIZATION_POLICY, CUDA_DISABLE_CONTROL and CUDA_DEVICE_MEMORY_SHARED_CACHE. The process and its
- * children share a pair of files for each device beside the named cache, or in a directory of their own in /tmp; no
- * agent knows of them, so they pace themselves.
+ * GPU_CORE_UTILIZATION_POLICY, CUDA_DISABLE_CONTROL and CUDA_DEVICE_MEMORY_SHARED_CACHE. Processes share a pair of
+ * files for each device beside the named cache or, where none is named, in a directory in /tmp for each user and set
+ * of limits; no agent knows of them, so they pace themselves.
  */
 #ifndef GPUSLICE_SHIM_HAMI_H
 #define GPUSLICE_SHIM_HAMI_H

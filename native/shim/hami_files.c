@@ -10,48 +10,54 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "environment.h"
 #include "tenant.h"
 
-/* HAMi's name for the file that the processes of a container share. Children find ours by it too. */
+/* HAMi's name for the file that the processes of a container share; our directory stands beside it. */
 #define CACHE "CUDA_DEVICE_MEMORY_SHARED_CACHE"
-#define SUFFIX ".gpuslice"
 
 static int complain(int error, const char *what, const char *path) {
     tenant_complain("cannot %s %s: %s", what, path, strerror(-error));
     return error;
 }
 
-/* No cache is named: one in a new directory, named to the children. */
-static int name_cache(void) {
-    char path[] = "/tmp/gpuslice-XXXXXX/cache";
-    char *slash = strrchr(path, '/');
-    struct environment change;
-    *slash = '\0';
-    if (!mkdtemp(path))
-        return complain(-errno, "make", path);
-    *slash = '/';
-    return environment_set(&change, CACHE, path) ? 0 : complain(-ENOMEM, "name", path);
+/* The same for the same set of limits, in whatever order they stand in the environment. */
+static uint64_t hash_of_limits(void) {
+    static const char memory[] = "CUDA_DEVICE_MEMORY_LIMIT", cores[] = "CUDA_DEVICE_SM_LIMIT";
+    uint64_t sum = 0;
+    for (char **entry = environ; entry && *entry; entry++) {
+        uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+        for (const char *c = *entry; *c; c++)
+            hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+        if (strncmp(*entry, memory, strlen(memory)) == 0 || strncmp(*entry, cores, strlen(cores)) == 0)
+            sum += hash;
+    }
+    return sum;
 }
 
+/* Where no cache is named, the programs of one user with the same limits share them, as all of a container do in
+ * HAMi. */
 static int parent_path(char path[PATH_MAX]) {
     const char *cache = getenv(CACHE);
-    int length = snprintf(path, PATH_MAX, "%s" SUFFIX, cache ? cache : "");
+    int length = cache && *cache ? snprintf(path, PATH_MAX, "%s.gpuslice", cache)
+                                 : snprintf(path, PATH_MAX, "/tmp/gpuslice-hami-%u-%016llx", geteuid(),
+                                            (unsigned long long)hash_of_limits());
     return length < PATH_MAX - 64 ? 0 : complain(-ENAMETOOLONG, "use", CACHE);
 }
 
 int hami_files_prepare(void) {
     char path[PATH_MAX];
+    struct stat status;
     const char *cache = getenv(CACHE);
-    int error = cache && *cache ? 0 : name_cache();
-    if (!error)
-        error = parent_path(path);
+    bool named = cache && *cache;
+    int error = parent_path(path);
     if (error)
         return error;
-    if (mkdir(path, 0777) == 0)
+    if (mkdir(path, 0700) == 0 && named)
         chmod(path, 0777); /* whatever the umask: the processes of a container may have several users */
-    else if (errno != EEXIST)
+    if (lstat(path, &status) != 0)
         return complain(-errno, "make", path);
+    if (!S_ISDIR(status.st_mode) || (!named && status.st_uid != geteuid()))
+        return complain(-EEXIST, "make", path);
     return 0;
 }
 

@@ -302,6 +302,23 @@ def test_hami_variables_limit_a_process_and_its_children_together(
     assert said.count(str(OUT_OF_MEMORY)) == 3
 
 
+def test_hami_variables_need_no_cache_to_be_named(
+    programs: Path, node: simulation.SimNode, tmp_path: Path
+) -> None:
+    environment = hami(node, tmp_path, CUDA_DEVICE_MEMORY_LIMIT=str(LIMIT))
+    del environment["CUDA_DEVICE_MEMORY_SHARED_CACHE"]
+    said = answer_line([programs / "fork", "4", str(LIMIT // 2)], environment).split()
+    assert said.count("0") == 1
+
+
+def test_other_hami_limits_hold_for_the_next_program(
+    programs: Path, node: simulation.SimNode, tmp_path: Path
+) -> None:
+    first = hami(node, tmp_path, CUDA_DEVICE_MEMORY_LIMIT="2g")
+    assert answer([programs / "direct"], first)["total"] == 2 * LIMIT
+    assert_holds(answer([programs / "direct"], hami(node, tmp_path, CUDA_DEVICE_MEMORY_LIMIT="1g")))
+
+
 def test_hami_control_can_be_disabled(
     programs: Path, node: simulation.SimNode, tmp_path: Path
 ) -> None:
