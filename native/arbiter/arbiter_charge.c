@@ -75,7 +75,7 @@ static void remember(struct arbiter_share *share, struct arbiter_span span) {
 
 /* The share says two sums; the new part of busy_ns is taken to lie right before covered_until_ns, which is exact
  * while it executes without a break. The two are not read at one moment: what is seen of one before the other waits
- * until both have grown. A share cannot have used more than the time that passed. */
+ * until both have grown. */
 static bool new_span(struct arbiter_share *share, uint64_t now_ns, struct arbiter_span *ret_span) {
     uint64_t busy = share->busy_ns, covered = share->covered_until_ns;
     if (!share->known || busy < share->seen_busy_ns) {
@@ -86,9 +86,9 @@ static bool new_span(struct arbiter_share *share, uint64_t now_ns, struct arbite
     }
     if (busy == share->seen_busy_ns || covered <= share->seen_covered_ns || covered > now_ns)
         return false;
-    uint64_t used = busy - share->seen_busy_ns, room = covered - share->seen_covered_ns;
+    uint64_t used = busy - share->seen_busy_ns;
     ret_span->until_ns = covered;
-    ret_span->from_ns = covered - (used < room ? used : room);
+    ret_span->from_ns = covered - (used < covered ? used : covered);
     share->seen_busy_ns = busy;
     share->seen_covered_ns = covered;
     return true;

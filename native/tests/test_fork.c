@@ -33,7 +33,7 @@ static int use_the_parents_share(void *unused) {
     CHECK_EQUAL(share.process->slot_index, 1);
     CHECK_EQUAL(tenant_held_bytes(&share, 0), 8 * KIB);
     CHECK_EQUAL(tenant_held_bytes(&share, 1), 4 * KIB);
-    CHECK_EQUAL(gpuslice_busy_add(&share, 100, 200), 100);
+    CHECK_EQUAL(gpuslice_busy_add(&share, 1 << 20, 2 << 20), 1 << 20);
     return 0;
 }
 

@@ -13,6 +13,8 @@
 #define MIB (UINT64_C(1) << 20)
 #define REACH (UINT64_C(8) << 40) /* what 34 bits of granules count */
 
+#define GRAIN (UINT64_C(1) << GPUSLICE_BUSY_GRAIN_BITS)
+
 static struct gpuslice_share share;
 static const char *directory, *reason;
 static char why[256];
@@ -140,14 +142,32 @@ CASE(gpu_time_is_the_union_of_what_all_processes_executed) {
 
     begin(MIB);
     tenant_open(&other, directory);
-    CHECK_EQUAL(gpuslice_busy_add(&share, 100, 300), 200);
-    CHECK_EQUAL(gpuslice_busy_add(&other, 200, 400), 100);
-    CHECK_EQUAL(gpuslice_busy_add(&share, 150, 350), 0);
-    CHECK_EQUAL(gpuslice_busy_add(&share, 500, 600), 100);
-    CHECK_EQUAL(gpuslice_busy_add(&share, 700, 650), 0); /* ends before it begins */
-    CHECK_EQUAL(share.usage->busy_ns, 400);
-    CHECK_EQUAL(gpuslice_slot_own(&share)->busy_ns, 200 + 50 + 100);
-    CHECK_EQUAL(gpuslice_slot_own(&other)->busy_ns, 200);
+    CHECK_EQUAL(gpuslice_busy_add(&share, 100 * GRAIN, 300 * GRAIN), 200 * GRAIN);
+    CHECK_EQUAL(gpuslice_busy_add(&other, 200 * GRAIN, 400 * GRAIN), 100 * GRAIN);
+    CHECK_EQUAL(gpuslice_busy_add(&share, 150 * GRAIN, 350 * GRAIN), 0);
+    CHECK_EQUAL(gpuslice_busy_add(&share, 500 * GRAIN, 600 * GRAIN), 100 * GRAIN);
+    CHECK_EQUAL(gpuslice_busy_add(&share, 700 * GRAIN, 650 * GRAIN), 0); /* ends before it begins */
+    CHECK_EQUAL(share.usage->busy_ns, 400 * GRAIN);
+    CHECK_EQUAL(gpuslice_slot_own(&share)->busy_ns, (200 + 50 + 100) * GRAIN);
+    CHECK_EQUAL(gpuslice_slot_own(&other)->busy_ns, 200 * GRAIN);
+    gpuslice_share_close(&other);
+    gpuslice_share_close(&share);
+}
+
+CASE(gpu_time_that_is_learned_late_is_counted_all_the_same) {
+    struct gpuslice_share other;
+
+    begin(MIB);
+    tenant_open(&other, directory);
+    CHECK_EQUAL(gpuslice_busy_add(&share, 900 * GRAIN, 1000 * GRAIN), 100 * GRAIN);
+    CHECK_EQUAL(gpuslice_busy_add(&other, 100 * GRAIN, 950 * GRAIN), 800 * GRAIN);
+    CHECK_EQUAL(gpuslice_busy_add(&share, 200 * GRAIN, 300 * GRAIN), 0);
+    CHECK_EQUAL(share.usage->covered_until_ns, 1000 * GRAIN);
+    /* A lap of the map later: nothing of it is taken for the old one. */
+    uint64_t lap = 32 * GPUSLICE_BUSY_WORDS * GRAIN;
+    CHECK_EQUAL(gpuslice_busy_add(&share, lap + 900 * GRAIN, lap + 1000 * GRAIN), 100 * GRAIN);
+    /* Longer than the map: all new. */
+    CHECK_EQUAL(gpuslice_busy_add(&share, 10 * lap, 13 * lap), 3 * lap);
     gpuslice_share_close(&other);
     gpuslice_share_close(&share);
 }
@@ -217,11 +237,11 @@ CASE(a_path_that_is_too_long_is_refused) {
 CASE(a_file_of_the_wrong_size_is_refused) {
     directory = temporary_share(MIB);
     set_size("usage", 4096);
-    check_refused(-EPROTO, "the usage file is corrupt: it has 4096 bytes instead of 262400");
-    set_size("usage", 262401);
-    check_refused(-EPROTO, "the usage file is corrupt: it has 262401 bytes instead of 262400");
+    check_refused(-EPROTO, "the usage file is corrupt: it has 4096 bytes instead of 295168");
+    set_size("usage", 295169);
+    check_refused(-EPROTO, "the usage file is corrupt: it has 295169 bytes instead of 295168");
     set_size("usage", 0);
-    set_size("usage", 262400);
+    set_size("usage", 295168);
     check_refused(-EPROTO, "the usage file is corrupt: it does not begin with gpuslice's mark");
     set_size("grant", 0);
     check_refused(-EPROTO, "the grant file is corrupt: it has 0 bytes instead of 384");

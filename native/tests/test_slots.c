@@ -183,7 +183,7 @@ CASE(what_a_process_finds_in_its_slot_is_its_own) {
     struct gpuslice_slot *slot = gpuslice_slot_own(&first);
     CHECK(slot == &first.usage->slots[1]);
     gpuslice_charge(&first, 8 * KIB, GPUSLICE_MEMORY_DATA);
-    gpuslice_busy_add(&first, 100, 200);
+    gpuslice_busy_add(&first, 1 << 20, 2 << 20);
     slot->launches = 7;
     munmap((void *)first.process->lock_page, 1); /* dies without a word */
 

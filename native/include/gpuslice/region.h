@@ -55,13 +55,13 @@ enum gpuslice_memory_kind {
 /* What the agent promised. Held twice: the agent fills the copy that is not in use, then stores the index, so a
  * live resize is one store and an agent killed in the middle of it leaves the old copy whole. */
 struct gpuslice_limits {
-    uint64_t memory_bytes;     /* the limit; never 0 */
-    uint64_t overhead_bytes;   /* what a context of one process costs on this GPU, measured by the agent; 0: unknown */
-    uint32_t cores;            /* percent of GPU time, 0 to 100; 0: nothing promised */
-    uint32_t weight;           /* how what is left is split; 1 or more */
-    uint32_t policy;           /* enum gpuslice_policy */
-    uint32_t priority;         /* enum gpuslice_priority */
-    uint32_t overcommit;       /* enum gpuslice_overcommit */
+    uint64_t memory_bytes;   /* the limit; never 0 */
+    uint64_t overhead_bytes; /* what a context of one process costs on this GPU, measured by the agent; 0: unknown */
+    uint32_t cores;          /* percent of GPU time, 0 to 100; 0: nothing promised */
+    uint32_t weight;         /* how what is left is split; 1 or more */
+    uint32_t policy;         /* enum gpuslice_policy */
+    uint32_t priority;       /* enum gpuslice_priority */
+    uint32_t overcommit;     /* enum gpuslice_overcommit */
     uint32_t reserved[4];
     uint32_t checksum; /* CRC-32 (IEEE) of the bytes before it: a torn or foreign grant is refused, not obeyed */
 };
@@ -91,10 +91,10 @@ struct gpuslice_grant {
 
     /* What the arbiter writes, many times a second, on a line of its own. */
     _Alignas(GPUSLICE_CACHE_LINE) _Atomic uint64_t heartbeat_ns; /* older than 1 s: no agent, pace locally */
-    _Atomic uint64_t credit_ns;      /* cumulative: launches may go while usage.busy_ns is below it */
-    _Atomic uint64_t quantum_end_ns; /* launches may go until then; 0: no end */
-    _Atomic uint32_t run_word;       /* futex; see GPUSLICE_RUN */
-    _Atomic uint32_t doorbell;       /* enum gpuslice_doorbell: when to ring */
+    _Atomic uint64_t credit_ns;             /* cumulative: launches may go while usage.busy_ns is below it */
+    _Atomic uint64_t quantum_end_ns;        /* launches may go until then; 0: no end */
+    _Atomic uint32_t run_word;              /* futex; see GPUSLICE_RUN */
+    _Atomic uint32_t doorbell;              /* enum gpuslice_doorbell: when to ring */
     _Atomic uint64_t resident_target_bytes; /* overcommit: how much may stay on the card; UINT64_MAX: all */
     _Atomic uint64_t overlap_ns; /* of usage.busy_ns: what was other shares' time, while they executed at once */
     uint64_t reserved1[1];
@@ -124,8 +124,8 @@ struct gpuslice_slot {
     _Atomic uint64_t swapped_bytes;
 
     /* GPU time. */
-    _Atomic uint64_t busy_ns;         /* union over this process's streams */
-    _Atomic uint64_t throttled_ns;    /* host time its threads were held back */
+    _Atomic uint64_t busy_ns;      /* union over this process's streams */
+    _Atomic uint64_t throttled_ns; /* host time its threads were held back */
     _Atomic uint64_t launches;
     _Atomic uint64_t last_activity_ns;
     _Atomic uint64_t in_flight_until_ns; /* forecast of when what was launched ends; 0: nothing in flight */
@@ -133,6 +133,11 @@ struct gpuslice_slot {
     _Atomic uint32_t waiting;            /* threads held back at a launch right now */
     uint64_t reserved1[9];
 };
+
+/* The grain in which GPU time of several processes is united, as a power of two of ns (4 us): intervals are rounded to
+ * it, up as often as down. */
+#define GPUSLICE_BUSY_GRAIN_BITS 12
+#define GPUSLICE_BUSY_WORDS 4096u
 
 struct gpuslice_usage {
     uint64_t magic;
@@ -144,9 +149,7 @@ struct gpuslice_usage {
     /* Memory charged to the share: granules:34 | last writer's slot:10 | low bits of its intent's number:20. */
     _Alignas(GPUSLICE_CACHE_LINE) _Atomic uint64_t total_word;
 
-    /* GPU time charged to the share. A process that saw its work execute in [from, until) raises covered_until_ns
-     * to until and adds to busy_ns only what lies beyond the old value: the union over all processes, without a
-     * lock, and nothing that a dead process could hold. */
+    /* GPU time charged to the share: what busy_map says, counted, and the end of the latest of it. */
     _Alignas(GPUSLICE_CACHE_LINE) _Atomic uint64_t covered_until_ns;
     _Atomic uint64_t busy_ns;
 
@@ -155,11 +158,17 @@ struct gpuslice_usage {
     _Atomic uint64_t local_filled_ns;
 
     _Alignas(GPUSLICE_CACHE_LINE) struct gpuslice_slot slots[GPUSLICE_SLOTS];
+
+    /* When the share executed, in the last half second: a ring of words, each of a lap and a bit for each grain of
+     * time. A process that saw its work execute sets the bits, and adds to busy_ns those that it was the first to
+     * set: the union over all processes, in whatever order they learn of it, without a lock. */
+    _Alignas(GPUSLICE_CACHE_LINE) _Atomic uint64_t busy_map[GPUSLICE_BUSY_WORDS]; /* lap:32 | grains:32 */
 };
 
 _Static_assert(sizeof(struct gpuslice_limits) == 56, "gpuslice_limits is part of the ABI");
 _Static_assert(sizeof(struct gpuslice_grant) == 384, "gpuslice_grant is part of the ABI");
 _Static_assert(sizeof(struct gpuslice_slot) == 256, "gpuslice_slot is part of the ABI");
-_Static_assert(sizeof(struct gpuslice_usage) == 256 + 256 * GPUSLICE_SLOTS, "gpuslice_usage is part of the ABI");
+_Static_assert(sizeof(struct gpuslice_usage) == 256 + 256 * GPUSLICE_SLOTS + 8 * GPUSLICE_BUSY_WORDS,
+               "gpuslice_usage is part of the ABI");
 
 #endif
