@@ -252,18 +252,25 @@ CUresult capture_forbids(void) {
     return result;
 }
 
-CUresult capture_forbids_legacy(struct stream *stream) {
+/* A blocking stream of the context captures, so that the legacy stream would have to wait for what does not run. */
+static CUresult legacy_use(struct stream *stream, bool invalidates) {
     CUresult result = CUDA_SUCCESS;
     if (!stream->legacy || !atomic_load_explicit(&capture_count, memory_order_acquire))
         return result;
     lock_driver();
     for (struct stream *other = stream->context->streams; other; other = other->next)
         if (other->capture && !(other->flags & CU_STREAM_NON_BLOCKING)) {
-            other->capture->invalid = true;
+            other->capture->invalid |= invalidates;
             result = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
         }
     unlock_driver();
     return result;
+}
+CUresult capture_forbids_legacy(struct stream *stream) {
+    return legacy_use(stream, true);
+}
+CUresult capture_hides_legacy(struct stream *stream) {
+    return legacy_use(stream, false);
 }
 
 CUresult capture_forbids_stream(struct stream *stream) {

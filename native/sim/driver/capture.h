@@ -35,6 +35,8 @@ CUresult capture_invalidate(struct stream *stream, CUresult error);
 CUresult capture_invalidate_event(struct event *event);
 /* An operation on the legacy stream while a blocking stream of its context captures. */
 CUresult capture_forbids_legacy(struct stream *stream);
+/* A question about the legacy stream at such a time: the same error, but the captures stay valid. */
+CUresult capture_hides_legacy(struct stream *stream);
 void capture_abandon(struct stream *stream);
 
 #endif

@@ -120,7 +120,7 @@ static CUresult look(CUstream handle, CUstreamCaptureStatus *status, cuuint64_t 
         return result;
     if (!status)
         return CUDA_ERROR_INVALID_VALUE;
-    result = capture_forbids_legacy(stream);
+    result = capture_hides_legacy(stream);
     if (result)
         return result;
     lock_driver();

@@ -56,3 +56,39 @@ CUresult cuMemPrefetchAsync_v2(CUdeviceptr address, size_t bytes, CUmemLocation 
 CUresult cuMemPrefetchAsync(CUdeviceptr address, size_t bytes, CUdevice device, CUstream stream) {
     return cuMemPrefetchAsync_v2(address, bytes, from_device(device), 0, stream);
 }
+
+/* Memory that never moved anywhere was never advised or prefetched either. */
+CUresult cuMemRangeGetAttribute(void *data, size_t data_bytes, CUmem_range_attribute attribute, CUdeviceptr address,
+                                size_t bytes) {
+    CUresult result = check(address, bytes);
+    if (result)
+        return result;
+    if (!data || data_bytes < sizeof(int) || data_bytes % sizeof(int))
+        return CUDA_ERROR_INVALID_VALUE;
+    int nowhere = CU_DEVICE_INVALID;
+    switch (attribute) {
+    case CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY:
+        *(int *)data = 0;
+        return CUDA_SUCCESS;
+    case CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION:
+    case CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION:
+        *(int *)data = nowhere;
+        return CUDA_SUCCESS;
+    case CU_MEM_RANGE_ATTRIBUTE_ACCESSED_BY:
+        for (size_t i = 0; i < data_bytes / sizeof(int); i++)
+            ((int *)data)[i] = nowhere;
+        return CUDA_SUCCESS;
+    default:
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+}
+
+CUresult cuMemRangeGetAttributes(void **data, size_t *data_bytes, CUmem_range_attribute *attributes, size_t count,
+                                 CUdeviceptr address, size_t bytes) {
+    CUresult result = require_init();
+    if (!result && (!data || !data_bytes || !attributes || !count))
+        result = CUDA_ERROR_INVALID_VALUE;
+    for (size_t i = 0; !result && i < count; i++)
+        result = cuMemRangeGetAttribute(data[i], data_bytes[i], attributes[i], address, bytes);
+    return result;
+}

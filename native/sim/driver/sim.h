@@ -38,6 +38,7 @@ enum magic {
     MAGIC_NODE,
     MAGIC_EXEC,
     MAGIC_USER_OBJECT,
+    MAGIC_TEXTURE,
     MAGIC_LAST,
 };
 static inline bool is_live(const void *handle, enum magic magic) {

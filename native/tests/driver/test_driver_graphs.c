@@ -144,6 +144,20 @@ CASE(the_legacy_stream_cannot_be_used_while_a_blocking_stream_captures) {
     OK(cuStreamDestroy_v2(blocking));
 }
 
+CASE(to_ask_whether_the_legacy_stream_captures_breaks_nothing) {
+    CUstream blocking;
+    CUgraph graph;
+    CUstreamCaptureStatus status;
+    OK(cuStreamCreate(&blocking, 0));
+    OK(cuStreamBeginCapture_v2(blocking, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    CHECK_EQUAL(cuStreamIsCapturing(NULL, &status), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
+    OK(cuStreamEndCapture(blocking, &graph));
+    OK(cuGraphDestroy(graph));
+    OK(cuStreamIsCapturing(NULL, &status));
+    CHECK_EQUAL(status, CU_STREAM_CAPTURE_STATUS_NONE);
+    OK(cuStreamDestroy_v2(blocking));
+}
+
 CASE(memory_of_a_graph_is_taken_at_the_launch_and_kept_until_it_is_trimmed) {
     CUgraph graph;
     CUgraphExec exec;
