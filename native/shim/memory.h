@@ -146,14 +146,36 @@ void memory_overhead_settle(struct memory_gpu *gpu, enum gpuslice_memory_kind ca
 void memory_overhead_touch(struct memory_gpu *gpu);
 void memory_overhead_refresh(struct memory_gpu *gpu);
 bool memory_overhead_is_due(struct memory_gpu *gpu);
-/* What is charged as data of some kind becomes overhead, so that NVML decides when it is gone (it is gone now where
- * NVML can not be asked); what is charged as data is not counted as ours by NVML. */
+/* What is charged as data of some kind becomes overhead, so that NVML decides when it is gone. (Where NVML can not be
+ * asked, it is gone now.) */
 void memory_overhead_take_over(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind);
+/* Charges memory that NVML counts as ours, until it does not any more: no call will show that, so that from now on
+ * every look at the account is a look at NVML. */
+void memory_overhead_add(struct memory_gpu *gpu, uint64_t bytes);
+/* Charges memory, for good, that NVML does not count as ours. */
 void memory_overhead_exclude(struct memory_gpu *gpu, uint64_t bytes);
 /* Keeps every other memory call of this process out; never between begin and end. False: one under way did not end
  * within 2 ms. */
 bool memory_overhead_gate(struct memory_gpu *gpu);
 void memory_overhead_ungate(struct memory_gpu *gpu);
+
+/* --- memory_export.c ---------------------------------------------------------------------------------------- */
+
+#define MEMORY_EXPORTED 2u /* flag of a record: another process may hold it */
+
+struct memory_export {
+    struct memory_gpu *gpu;
+    bool gated, seen;
+    uint64_t used, free; /* what NVML said before the call */
+};
+/* In place of begin and end around the driver's call that drops exported memory. Without the gate it is assumed that
+ * somebody holds it. */
+struct memory_export memory_export_begin(struct memory_gpu *gpu, bool may_gate);
+/* The call has succeeded: charges what goes on being held. The caller refunds `bytes` as ever. */
+void memory_export_dropped(const struct memory_export *export, uint64_t bytes);
+void memory_export_end(const struct memory_export *export);
+/* cuMemFree of an allocation with an IPC handle; its record is out of the table. */
+CUresult memory_export_free(const struct memory_record *record);
 
 /* The current context may have loaded code: pacing calls it when it sees a function for the first time. */
 void memory_module_used(void);

@@ -43,6 +43,8 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
         return real.cuMemFree_v2(dptr);
     if (!memory_table_take(&memory_allocations, dptr, &record))
         return free_unrecorded(dptr);
+    if (record.flags & MEMORY_EXPORTED)
+        return memory_export_free(&record);
     struct memory_gpu *gpu = memory_gpu(record.gpu);
     memory_begin(gpu);
     CUresult result = real.cuMemFree_v2(dptr);
@@ -82,6 +84,10 @@ static CUresult free_async(CUdeviceptr pointer, CUstream stream, bool per_thread
     if (!tenant_active() || memory_stream_captures(stream, per_thread) ||
         !memory_table_take(&memory_allocations, pointer, &record))
         return call_free_async(pointer, stream, per_thread);
+    if (record.flags & MEMORY_EXPORTED) { /* in order, but at once: what becomes of it must be seen */
+        (per_thread ? real.cuStreamSynchronize_ptsz : real.cuStreamSynchronize)(stream);
+        return memory_export_free(&record);
+    }
     struct memory_gpu *gpu = memory_gpu(record.gpu);
     memory_begin(gpu);
     CUresult result = call_free_async(pointer, stream, per_thread);

@@ -164,8 +164,15 @@ void memory_overhead_take_over(struct memory_gpu *gpu, uint64_t bytes, enum gpus
     memory_refund(gpu, bytes, kind);
 }
 
+void memory_overhead_add(struct memory_gpu *gpu, uint64_t bytes) {
+    atomic_fetch_add_explicit(&gpu->module_bytes, bytes, memory_order_relaxed);
+    memory_charge(gpu, bytes, GPUSLICE_MEMORY_MODULE);
+    atomic_store_explicit(&gpu->always_stale, 1, memory_order_relaxed);
+}
+
 void memory_overhead_exclude(struct memory_gpu *gpu, uint64_t bytes) {
     atomic_fetch_add_explicit(&gpu->excluded_bytes, bytes, memory_order_relaxed);
+    memory_charge(gpu, bytes, GPUSLICE_MEMORY_DATA);
 }
 
 bool memory_overhead_gate(struct memory_gpu *gpu) {

@@ -1,8 +1,7 @@
 /* Physical allocations (cuMemCreate), which can be mapped at several addresses and exported to other processes.
  *
  * One lives until its references, its mappings and whatever was exported of it are gone; cuMemRelease alone gives
- * nothing back. References and mappings are counted here. Who still holds an export can not be seen, so when an
- * exported allocation loses its last reference, NVML decides (see export_ended). An import is charged to its exporter.
+ * nothing back. References and mappings are counted here; what was exported: see memory_export.c.
  */
 #include "memory.h"
 
@@ -45,71 +44,31 @@ static bool is_unused(const struct physical *physical) {
 
 /* --- the end of one ----------------------------------------------------------------------------------------- */
 
-/* What NVML says of the GPU before and after the driver drops an exported allocation. */
-struct sight {
-    uint64_t used, free; /* by this process; on the card */
-};
-
-static bool look(const struct memory_gpu *gpu, struct sight *ret_sight) {
-    return memory_nvml_used(gpu, &ret_sight->used) && memory_nvml_free(gpu, &ret_sight->free);
-}
-
 /* A call that may end an allocation, which is out of the table while the driver works: its handle can be somebody
  * else's as soon as it is gone. */
 struct ending {
     struct physical *physical;
-    bool gated; /* no other memory call of this process runs meanwhile, so that what NVML shows is this one's */
-    struct sight before;
+    struct memory_export export;
 };
 
 /* One call may end several; only one of them can have the gate. */
 static struct ending ending_begin(struct physical *physical, bool may_gate) {
     struct ending ending = {.physical = physical};
-    struct memory_gpu *gpu = physical->gpu;
-    if (!gpu)
-        return ending;
-    ending.gated = physical->exported && may_gate && memory_overhead_gate(gpu);
-    if (!ending.gated)
-        memory_begin(gpu);
-    else if (!look(gpu, &ending.before))
-        ending.before = (struct sight){0};
+    if (physical->gpu)
+        ending.export = memory_export_begin(physical->gpu, may_gate && physical->exported);
     return ending;
 }
 
 static void ending_over(const struct ending *ending) {
-    if (!ending->physical->gpu)
-        return;
-    if (ending->gated)
-        memory_overhead_ungate(ending->physical->gpu);
-    else
-        memory_end(ending->physical->gpu);
-}
-
-/* Three ways an export can go on after us. The card has the memory back: refund. It has not, and NVML still counts it
- * as ours (a descriptor is open somewhere): it is overhead from now on, settled by NVML like any. Or NVML counts it as
- * another process's: then it stays charged to us while we live, or else an import would be a way around the limit.
- * (So it does, too, if another process takes as much at the same moment, or where NVML can not be asked.) */
-static void export_ended(const struct ending *ending) {
-    const struct physical *physical = ending->physical;
-    struct memory_gpu *gpu = physical->gpu;
-    struct sight after;
-    bool seen = ending->gated && ending->before.used && look(gpu, &after);
-    if (seen && after.free >= ending->before.free + physical->bytes) {
-        memory_refund(gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
-    } else if (!ending->gated || (seen && after.used + physical->bytes > ending->before.used)) {
-        memory_overhead_take_over(gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
-        /* Its end can not be seen, so from now on every look at the account is a look at NVML. */
-        atomic_store_explicit(&gpu->always_stale, 1, memory_order_relaxed);
-    } else {
-        memory_overhead_exclude(gpu, physical->bytes);
-    }
+    if (ending->physical->gpu)
+        memory_export_end(&ending->export);
 }
 
 static void ending_done(const struct ending *ending) {
     struct physical *physical = ending->physical;
     if (physical->gpu && physical->exported)
-        export_ended(ending);
-    else if (physical->gpu)
+        memory_export_dropped(&ending->export, physical->bytes);
+    if (physical->gpu)
         memory_refund(physical->gpu, physical->bytes, GPUSLICE_MEMORY_DATA);
     ending_over(ending);
     free(physical);
@@ -325,7 +284,7 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size) {
         piece = unmap_one(address, !gated);
         if (!piece)
             break;
-        gated |= piece->ending.gated;
+        gated |= piece->ending.export.gated;
         piece->next = pieces;
         pieces = piece;
     }

@@ -207,6 +207,42 @@ def test_many_threads_never_exceed_the_limit(
         tenant.ends()
 
 
+def test_an_import_is_charged_to_its_exporter(share: Share) -> None:
+    script = HERE / "scripts" / "memory_shared.py"
+    exporter = share.start_python(script, "exporter")
+    handle = exporter.says()["handle"]
+    importer = share.start_python(script, "importer", handle)
+    importer.says()
+    assert share.charged() == share.held()
+    importer.goes_on()
+    importer.says()
+    assert share.charged() == share.held()
+    exporter.goes_on()
+    exporter.says()
+    assert share.charged() == share.held()
+    for tenant in (exporter, importer):
+        tenant.goes_on()
+        tenant.ends()
+
+
+def test_what_an_importer_still_holds_is_not_given_back_to_its_exporter(share: Share) -> None:
+    script = HERE / "scripts" / "memory_shared.py"
+    exporter = share.start_python(script, "exporter")
+    importer = share.start_python(script, "importer", exporter.says()["handle"])
+    importer.says()
+    before = share.held()
+    exporter.goes_on()
+    exporter.says()
+    assert share.charged() == share.held() == before
+    importer.goes_on()
+    importer.says()
+    assert share.held() == before - 100 * MIB
+    assert share.charged() >= share.held()
+    for tenant in (importer, exporter):
+        tenant.goes_on()
+        tenant.ends()
+
+
 @pytest.mark.parametrize("script", ["memory_bindings.py", "memory_numba.py"])
 def test_a_python_program_gets_what_is_called_free(share: Share, script: str) -> None:
     tenant = share.start_python(HERE / "scripts" / script)
