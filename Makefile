@@ -110,7 +110,7 @@ else
 endif
 
 test-python: $(VENV)/.installed $(VENV)/.dev-tools release-shim
-	pytest
+	pytest -rs
 
 # -- the rest --------------------------------------------------------------------------------------------------------
 
