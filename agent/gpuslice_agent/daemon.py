@@ -87,7 +87,7 @@ class Agent:
         # First of all: tenants may be running, and pace themselves until their arbiter is back.
         self._shares.recover()
         try:
-            await self._observer.look_at_gpus()
+            await self._first_look(stop)
             with serve_metrics(self._config.metrics_address, lambda: self._inventory.snapshot):
                 async with serve(self._control, self._directory, private=self._config.private):
                     await self._supervise(stop, manager)
@@ -95,6 +95,16 @@ class Agent:
             self._shares.sweep()
             if not await self._nvml.end():
                 log.error("the NVML child is stuck in the driver: it is left behind")
+
+    async def _first_look(self, stop: asyncio.Event) -> None:
+        """So that nobody is told of a node without GPUs while the driver starts."""
+        look = asyncio.create_task(self._observer.look_at_gpus())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((look, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if look.done():
+            look.result()
+        look.cancel()
 
     async def _supervise(self, stop: asyncio.Event, manager: ServiceManager) -> None:
         parts = {

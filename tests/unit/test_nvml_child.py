@@ -116,7 +116,7 @@ def test_ending_the_child_ends_it_in_the_middle_of_a_call() -> None:
         call = asyncio.create_task(nvml.read("GPU-0"))
         await asyncio.sleep(0.1)
         assert await nvml.end()
-        with pytest.raises(NvmlError):
+        with pytest.raises(NvmlError, match="died in a call"):
             await call
 
     with_nvml(child("time.sleep(60)"), use)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import TypeVar
 
 from gpuslice_agent.errors import NvmlError, NvmlHungError
@@ -60,13 +61,16 @@ class Nvml:
 
     async def end(self) -> bool:
         """Ends the child, which closes every device file. False: the driver holds on to it."""
+        if self._child is not None:
+            self._child.hang_up()  # whoever waits for an answer gives up now, and the turn
+        async with self._turn:
+            return await self._end()
+
+    async def _end(self) -> bool:
         child, self._child = self._child or self._stuck, None
         if child is None:
             return True
-        child.kill()
-        if not child.alive():
-            self._stuck = None
-            return True
+        child.close()
         gone = await asyncio.to_thread(child.gone_within, END_SECONDS)
         self._stuck = None if gone else child
         return gone
@@ -103,14 +107,14 @@ class Nvml:
 
     async def _start(self) -> "Child":
         # A process in an uninterruptible call ignores SIGKILL; the next would only join it there.
-        if not await self.end():
+        if not await self._end():
             raise NvmlHungError("the NVML child is stuck in the driver and cannot be killed")
         if time.monotonic() < self._not_before:
             raise self._why
         return Child(self._command)
 
     def _give_up(self, child: "Child", why: NvmlError) -> None:
-        child.kill()
+        child.close()
         log.warning("NVML child given up pid=%d reason=%s", child.pid, why)
         self._child, self._why = None, why
         self._stuck = child
@@ -147,7 +151,14 @@ class Child:
             return False
         return True
 
-    def kill(self) -> None:
+    def hang_up(self) -> None:
+        """Ends it; a call under way fails at once, even where the process cannot be killed."""
+        self._process.kill()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """To be called when no call is under way."""
         self._process.kill()
         self._socket.close()
 
