@@ -17,12 +17,12 @@ void tenant_open(struct gpuslice_share *share, const char *directory) {
 
 pid_t tenant_fork(int (*work)(void *), void *argument) {
     fflush(stdout);
-    pid_t child = fork();
+    pid_t parent = getpid(), child = fork();
 
     CHECK(child >= 0);
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed case leaves nobody behind */
-        _exit(work(argument));
+        _exit(getppid() == parent ? work(argument) : 0);
     }
     return child;
 }

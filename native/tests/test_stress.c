@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <gpuslice/agent.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #define KIB UINT64_C(1024)
@@ -49,25 +48,20 @@ static void take_or_give_back(struct tenant *tenant) {
     } else {
         int error = gpuslice_reserve(&tenant->share, bytes, kind);
 
-        CHECK(error == 0 || error == -ENOMEM);
+        CHECK_EQUAL(error, error ? -ENOMEM : 0);
         *piece = error ? 0 : bytes;
     }
 }
 
-static void fork_a_child(struct tenant *tenant) {
-    pid_t child = fork();
+static int work_as_a_forked_child(void *argument) {
+    struct tenant *tenant = argument;
 
-    CHECK(child >= 0);
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        memset(tenant->pieces, 0, sizeof(tenant->pieces));
-        tenant->random.state++;
-        for (int i = 0; i < 50; i++)
-            take_or_give_back(tenant);
-        CHECK_EQUAL(tenant_held_bytes(&tenant->share, tenant->share.process->slot_index), own_account(tenant));
-        _exit(0);
-    }
-    CHECK_EQUAL(tenant_wait(child), 0);
+    memset(tenant->pieces, 0, sizeof(tenant->pieces));
+    tenant->random.state++;
+    for (int i = 0; i < 50; i++)
+        take_or_give_back(tenant);
+    CHECK_EQUAL(tenant_held_bytes(&tenant->share, tenant->share.process->slot_index), own_account(tenant));
+    return 0;
 }
 
 static void close_all_descriptors(void) {
@@ -94,7 +88,7 @@ static int work(void *argument) {
             gpuslice_share_close(&tenant.share);
             return 0;
         } else if (dice < 8)
-            fork_a_child(&tenant);
+            CHECK_EQUAL(tenant_wait(tenant_fork(work_as_a_forked_child, &tenant)), 0);
         else if (dice < 10)
             close_all_descriptors();
         else if (dice < 30)
