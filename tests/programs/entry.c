@@ -4,13 +4,13 @@
 
 #define POINTERS 4096
 
-#define TRY(call)                                                                                                     \
-    do {                                                                                                              \
-        CUresult result = (call);                                                                                     \
-        if (result != CUDA_SUCCESS) {                                                                                 \
-            fprintf(stderr, "%s: error %d\n", #call, result);                                                         \
-            return (int)(result > 125 ? 125 : result);                                                                \
-        }                                                                                                             \
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        CUresult result = (call);                                                                                      \
+        if (result != CUDA_SUCCESS) {                                                                                  \
+            fprintf(stderr, "%s: error %d\n", #call, result);                                                          \
+            return (int)(result > 125 ? 125 : result);                                                                 \
+        }                                                                                                              \
     } while (0)
 
 int allocate_until_refused(const struct functions *f) {

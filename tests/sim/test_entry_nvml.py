@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def make_share(node: simulation.SimNode, tmp_path: Path) -> Iterator[Callable[[]
 
 
 @contextmanager
-def tenant(share: Share, what: str) -> Iterator[int]:
+def tenant(share: Share, what: str) -> Generator[int]:
     """A process in the share, by its pid."""
     command = [sys.executable, "-c", TENANT, str(HELD), str(KERNELS), what]
     with subprocess.Popen(
