@@ -5,6 +5,8 @@
 #include "capture.h"
 #include "kernel.h"
 
+#define OLD_ARGUMENT_BYTES 4096u
+
 static CUresult enqueue(CUstream stream, struct work *work) {
     struct stream *found;
     CUresult result = stream_find(stream, &found);
@@ -127,7 +129,7 @@ CUresult cuParamSetSize(CUfunction handle, unsigned bytes) {
     CUresult result = old_function(handle, &function);
     if (result)
         return result;
-    if (bytes > sizeof function->old.arguments)
+    if (bytes > OLD_ARGUMENT_BYTES)
         return CUDA_ERROR_INVALID_VALUE;
     function->old.argument_bytes = bytes;
     return CUDA_SUCCESS;
@@ -138,8 +140,12 @@ CUresult cuParamSetv(CUfunction handle, int offset, void *data, unsigned bytes) 
     CUresult result = old_function(handle, &function);
     if (result)
         return result;
-    if (!data || offset < 0 || (size_t)offset + bytes > sizeof function->old.arguments)
+    if (!data || offset < 0 || (size_t)offset + bytes > OLD_ARGUMENT_BYTES)
         return CUDA_ERROR_INVALID_VALUE;
+    if (!function->old.arguments)
+        function->old.arguments = calloc(1, OLD_ARGUMENT_BYTES);
+    if (!function->old.arguments)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     memcpy(function->old.arguments + offset, data, bytes);
     return CUDA_SUCCESS;
 }

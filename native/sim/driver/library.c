@@ -16,7 +16,7 @@ struct library {
     void *data; /* the image, copied */
     size_t bytes;
     struct image image; /* parsed for the first device: names and parameters */
-    struct kernel *kernels;
+    struct kernel **kernels;
 };
 
 static struct library *check(CUlibrary handle) {
@@ -91,7 +91,7 @@ static void end(struct library *library) {
         }
     unlock_driver();
     for (uint32_t i = 0; library->kernels && i < library->image.function_count; i++)
-        library->kernels[i].magic = MAGIC_DEAD;
+        object_delete(MAGIC_KERNEL, library->kernels[i]);
     library->magic = MAGIC_DEAD;
     image_free(&library->image);
     free(library->kernels);
@@ -122,8 +122,14 @@ static CUresult make(const void *data, size_t bytes, struct library **ret_librar
                : status                     ? CUDA_ERROR_INVALID_IMAGE
                                             : CUDA_ERROR_OUT_OF_MEMORY;
     }
-    for (uint32_t i = 0; i < library->image.function_count; i++)
-        library->kernels[i] = (struct kernel){MAGIC_KERNEL, library, library->image.functions[i].name};
+    for (uint32_t i = 0; i < library->image.function_count; i++) {
+        library->kernels[i] = object_new(MAGIC_KERNEL, sizeof **library->kernels);
+        if (!library->kernels[i]) {
+            end(library);
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        }
+        *library->kernels[i] = (struct kernel){MAGIC_KERNEL, library, library->image.functions[i].name};
+    }
     *ret_library = library;
     return CUDA_SUCCESS;
 }
@@ -184,7 +190,7 @@ CUresult cuLibraryGetKernel(CUkernel *kernel, CUlibrary handle, const char *name
     struct image_function *found = image_find_function(&library->image, name, strlen(name));
     if (!found)
         return CUDA_ERROR_NOT_FOUND;
-    *kernel = (CUkernel)&library->kernels[found - library->image.functions];
+    *kernel = (CUkernel)library->kernels[found - library->image.functions];
     return CUDA_SUCCESS;
 }
 
@@ -211,7 +217,7 @@ CUresult cuLibraryEnumerateKernels(CUkernel *kernels, unsigned count, CUlibrary 
     if (!kernels && count)
         return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; i < count && i < library->image.function_count; i++)
-        kernels[i] = (CUkernel)&library->kernels[i];
+        kernels[i] = (CUkernel)library->kernels[i];
     return CUDA_SUCCESS;
 }
 

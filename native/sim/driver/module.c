@@ -54,9 +54,22 @@ static CUresult make_functions(struct module *module) {
     module->functions = calloc(module->image.function_count + 1, sizeof *module->functions);
     if (!module->functions)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    for (uint32_t i = 0; i < module->image.function_count; i++)
-        function_init(&module->functions[i], module, &module->image.functions[i]);
+    for (uint32_t i = 0; i < module->image.function_count; i++) {
+        struct function *function = module->functions[i] = object_new(MAGIC_FUNCTION, sizeof *function);
+        if (!function)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        function_init(function, module, &module->image.functions[i]);
+    }
     return CUDA_SUCCESS;
+}
+
+static void end_functions(struct module *module) {
+    for (uint32_t i = 0; module->functions && i < module->image.function_count; i++) {
+        if (module->functions[i])
+            free(module->functions[i]->old.arguments);
+        object_delete(MAGIC_FUNCTION, module->functions[i]);
+    }
+    free(module->functions);
 }
 
 static CUresult from_image_status(enum image_status status, const void *data) {
@@ -113,10 +126,8 @@ static void end(struct module *module) {
     give_code_back(module->context, module->image.code_bytes);
     if (module->variables)
         engine_memory_free(module->variables);
-    for (uint32_t i = 0; module->functions && i < module->image.function_count; i++)
-        module->functions[i].magic = MAGIC_DEAD;
+    end_functions(module);
     module->magic = MAGIC_DEAD;
-    free(module->functions);
     image_free(&module->image);
     object_delete(MAGIC_MODULE, module);
 }
@@ -134,7 +145,7 @@ void modules_unload(struct context *context) {
 
 struct function *module_function(struct module *module, const char *name) {
     struct image_function *found = image_find_function(&module->image, name, strlen(name));
-    return found ? &module->functions[found - module->image.functions] : NULL;
+    return found ? module->functions[found - module->image.functions] : NULL;
 }
 
 CUresult module_variable(struct module *module, const char *name, CUdeviceptr *address, size_t *bytes) {
@@ -269,7 +280,7 @@ CUresult cuModuleEnumerateFunctions(CUfunction *functions, unsigned count, CUmod
     if (!functions && count)
         return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; i < count && i < module->image.function_count; i++)
-        functions[i] = (CUfunction)&module->functions[i];
+        functions[i] = (CUfunction)module->functions[i];
     return CUDA_SUCCESS;
 }
 

@@ -9,9 +9,9 @@ struct module {
     uint32_t magic;
     struct context *context;
     struct image image;
-    struct function *functions; /* one for each of the image's */
-    uint64_t variables;         /* device memory with all variables, 256 bytes aligned; 0: none */
-    struct library *library;    /* NULL: loaded by cuModuleLoad... */
+    struct function **functions; /* one for each of the image's */
+    uint64_t variables;          /* device memory with all variables, 256 bytes aligned; 0: none */
+    struct library *library;     /* NULL: loaded by cuModuleLoad... */
     struct module *next;
 };
 

@@ -273,7 +273,7 @@ struct function {
     const struct kernel_body *body;
     struct { /* the old launch interface: cuFuncSetBlockShape and cuParamSet... */
         uint32_t block[3], shared_bytes, argument_bytes;
-        unsigned char arguments[4096];
+        unsigned char *arguments; /* OLD_ARGUMENT_BYTES of them, from the first on; owned */
     } old;
 };
 CUresult kernel_run(struct stream *stream, const struct work_kernel *kernel);
