@@ -1,5 +1,6 @@
 """GPU time: a share gets what it asked for, however it launches, alone and beside others."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from gpuslice_agent import simulation
 from gpuslice_agent.model import Policy
 from gpuslice_agent.simulation import SimNode
 
-from .c_programs import build
-from .time_shares import Load, TimeShares, Used, time_shares
+from .c_programs import KERNELS, build
+from .time_shares import Load, TimeShares, Used, busy_by_pid, time_shares
 
 SECONDS = 4.0
 
@@ -73,6 +74,13 @@ def test_two_processes_live_from_one_share(shares: TimeShares) -> None:
     assert charged_what_it_used(used)
 
 
+def test_two_processes_that_wait_for_each_launch_are_united(shares: TimeShares) -> None:
+    shares.add(30, Load("sync", 20), Load("sync", 300))
+    [used] = shares.run(SECONDS)
+    assert used.percent == pytest.approx(30, abs=1)
+    assert charged_what_it_used(used)
+
+
 @pytest.mark.parametrize(
     ("small_us", "large_us"), [(500, 500), (2000, 2000), (10_000, 10_000), (2000, 10_000)]
 )
@@ -128,3 +136,19 @@ def test_a_share_joins_the_arbiter_when_it_comes_back(
         assert not tenant.share.usage().paces_itself
     assert alone.percent == pytest.approx(30, abs=1.5)
     assert paced.percent == pytest.approx(30, abs=1)
+
+
+@pytest.mark.parametrize("cores", [30, 100])
+def test_streams_contexts_captures_and_threads_may_come_and_go(
+    node: SimNode, shares: TimeShares, tmp_path: Path, cores: int
+) -> None:
+    edges = build(tmp_path / "launch_edges", "launch_edges.c", flags=("-lcuda",))
+    tenant = shares.add(cores)
+    environment = shares.environment(tenant.directory)
+    ended = subprocess.run(
+        [edges, KERNELS], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ended.stderr == ""
+    assert ended.stdout.split() == ["streams", "threads", "captures", "contexts", "reset", "fork"]
+    # What is still in flight when a context or the process ends is not seen to its end.
+    assert tenant.share.usage().busy_ns == pytest.approx(sum(busy_by_pid(node).values()), rel=0.1)

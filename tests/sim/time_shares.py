@@ -78,19 +78,21 @@ class TimeShares:
         self._tenants.append(tenant)
         return tenant
 
+    def environment(self, directory: Path) -> dict[str, str]:
+        return {
+            **self._node.environment(os.environ),
+            "LD_PRELOAD": str(native_files.shim()),
+            "GPUSLICE_SHARES": str(directory),
+        }
+
     def _start(self, directory: Path, load: Load) -> subprocess.Popen[str]:
         command = [
             str(self._program),
             *("--ptx", str(KERNELS), "--mode", load.mode, "--kernel-us", str(load.kernel_us)),
         ]
-        environment = {
-            **self._node.environment(os.environ),
-            "LD_PRELOAD": str(native_files.shim()),
-            "GPUSLICE_SHARES": str(directory),
-        }
         program = subprocess.Popen(
             command,
-            env=environment,
+            env=self.environment(directory),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
