@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         program = simulated_share.build(Path(scratch) / "allocation_loop", "allocation_loop.c")
         share = stack.enter_context(simulated_share.share(cores=100))
-        command = [program, str(arguments.live), str(arguments.calls)]
+        command: list[str | Path] = [program, str(arguments.live), str(arguments.calls)]
         hooked = stack.enter_context(share.start(command, hooked=True))
         plain = stack.enter_context(share.start(command, hooked=False))
         rows = pairs.interleave(arguments.pairs, cost_ns(plain), cost_ns(hooked))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -188,13 +189,13 @@ def test_after_each_random_step_the_charge_is_what_the_node_holds(
 def test_many_threads_never_exceed_the_limit(
     share: Share, programs: Path, processes: int, kinds: tuple[str, ...]
 ) -> None:
-    command = (programs / "memory_threads", "4", "600", str(128 * MIB), *kinds)
-    tenants = [share.start(*command) for _ in range(processes)]
+    program = programs / "memory_threads"
+    tenants = [share.start(program, "4", "600", str(128 * MIB), *kinds) for _ in range(processes)]
     for tenant in tenants:
         tenant.says()
     for tenant in tenants:
         tenant.goes_on()
-    pending = [tenant.process.stdout for tenant in tenants]
+    pending: list[IO[str]] = [tenant.process.stdout for tenant in tenants if tenant.process.stdout]
     while pending:
         assert share.held() <= LIMIT
         done, _, _ = select.select(pending, [], [], 0.005)
