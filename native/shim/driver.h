@@ -13,7 +13,6 @@
 #include <stdbool.h>
 
 #include "backend.h"
-#include "ptsz.h" /* what cuda.h does not declare */
 
 #define HOOK(symbol) extern __typeof__(symbol) symbol __attribute__((visibility("default")));
 #define NEED(symbol)

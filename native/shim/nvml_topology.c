@@ -1,6 +1,4 @@
 /* Lists of GPUs that NVML fills: asked for whole, handed on without those that are not shown. */
-#include <stdlib.h>
-
 #include "nvml_view.h"
 
 #define GPUS_MAX 256
