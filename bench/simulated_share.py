@@ -32,7 +32,7 @@ def cuda_headers() -> Path:
 def build(output: Path, source: str) -> Path:
     """Compiles one of tests/programs against the simulated driver."""
     compiler = os.environ.get("CC", "cc")
-    command = [compiler, "-O2", f"-I{cuda_headers()}", "-o", output, PROGRAMS / source]
+    command = [compiler, "-O2", f"-I{cuda_headers()}", "-o", str(output), str(PROGRAMS / source)]
     subprocess.run([*command, f"-L{native_files.simulation()}", "-lcuda"], check=True)
     return output
 

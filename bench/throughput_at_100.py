@@ -46,7 +46,7 @@ def main() -> None:
         share = stack.enter_context(simulated_share.share(cores=100))
         for mode, kernel_us in (("loop", 10), ("loop", 100), ("sync", 100), ("graph", 100)):
             options = ["--mode", mode, "--kernel-us", str(kernel_us)]
-            command = [program, "--ptx", native_files.kernels(), *options]
+            command: list[str | Path] = [program, "--ptx", native_files.kernels(), *options]
             measures = [
                 launches_a_second(
                     stack.enter_context(share.start(command, hooked=hooked)), arguments.seconds
