@@ -42,7 +42,12 @@ def main() -> None:
         program = simulated_share.build(Path(scratch) / "launch_cost", "launch_cost.c")
         share = stack.enter_context(simulated_share.share(cores=30))
         for stream in ("own", "default"):
-            command: list[str | Path] = [program, native_files.kernels(), str(arguments.launches), stream]
+            command: list[str | Path] = [
+                program,
+                native_files.kernels(),
+                str(arguments.launches),
+                stream,
+            ]
             hooked = stack.enter_context(share.start(command, hooked=True))
             plain = stack.enter_context(share.start(command, hooked=False))
             rows = pairs.interleave(arguments.pairs, cost_ns(plain), cost_ns(hooked))

@@ -1,8 +1,8 @@
 """Interleaved pairs: how every figure of docs/performance.md is made.
 
-Machines are shared and drift, so a figure is never a time: it is the ratio or the difference of two things measured in
-turn within one run, A B A B …, each pair beside each other. What is quoted is the median over the pairs with its 95 %
-interval (bootstrap over pairs), and what it ran on.
+Machines are shared and drift, so a figure is never a time: it is the ratio or the difference of two
+things measured in turn within one run, A B A B …, each pair beside each other. What is quoted is
+the median over the pairs with its 95 % interval (bootstrap over pairs), and what it ran on.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,14 @@ def cuda_headers() -> Path:
 def build(output: Path, source: str) -> Path:
     """Compiles one of tests/programs against the simulated driver."""
     compiler = os.environ.get("CC", "cc")
-    command = [compiler, "-O2", f"-I{cuda_headers()}", "-o", str(output), str(PROGRAMS / source)]
+    command: list[str | Path] = [
+        compiler,
+        "-O2",
+        f"-I{cuda_headers()}",
+        "-o",
+        str(output),
+        str(PROGRAMS / source),
+    ]
     subprocess.run([*command, f"-L{native_files.simulation()}", "-lcuda"], check=True)
     return output
 
@@ -45,7 +52,7 @@ class Share:
     @contextmanager
     def start(
         self, command: Sequence[str | Path], *, hooked: bool
-    ) -> Iterator[subprocess.Popen[str]]:
+    ) -> Generator[subprocess.Popen[str]]:
         """`hooked`: in the share, under the shim; otherwise on the bare driver."""
         environment = self.node.environment(os.environ)
         if hooked:
@@ -62,7 +69,7 @@ class Share:
 
 
 @contextmanager
-def share(cores: int) -> Iterator[Share]:
+def share(cores: int) -> Generator[Share]:
     library = AgentLibrary(native_files.agent_library(), native_files.agent_header())
     with simulation.temporary("2xa100-80g", 1) as node:
         shown = subprocess.run(

@@ -7,7 +7,7 @@ the tenant had work: from the start of its first program to the end of its last 
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +150,7 @@ class TimeShares:
 @contextmanager
 def time_shares(
     node: SimNode, directory: Path, program: Path, paced: bool = True
-) -> Iterator[TimeShares]:
+) -> Generator[TimeShares]:
     shares = TimeShares(node, directory, program, paced)
     try:
         yield shares

@@ -32,12 +32,12 @@ struct gpuslice_process_usage {
 };
 
 struct gpuslice_share_usage {
-    uint64_t total_bytes;       /* the share's total word */
-    uint64_t live_bytes;        /* the sum over live slots: what is really held now */
-    uint64_t busy_ns;           /* GPU time of the share */
-    uint64_t credit_ns;         /* what the arbiter allowed up to now */
-    uint32_t process_count;     /* live slots */
-    uint32_t pacing_local;      /* 1: the grant's heartbeat is stale, its processes pace themselves */
+    uint64_t total_bytes;   /* the share's total word */
+    uint64_t live_bytes;    /* the sum over live slots: what is really held now */
+    uint64_t busy_ns;       /* GPU time of the share */
+    uint64_t credit_ns;     /* what the arbiter allowed up to now */
+    uint32_t process_count; /* live slots */
+    uint32_t pacing_local;  /* 1: the grant's heartbeat is stale, its processes pace themselves */
 };
 
 /* Creates grant, usage and doorbell in an existing empty directory (grant 0644, usage and doorbell 0666, so that a

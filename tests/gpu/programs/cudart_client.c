@@ -52,15 +52,13 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
         }                                                                                                              \
     } while (0)
 
-static uint64_t now_ns(void)
-{
+static uint64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static int allocate_until_refused(int async)
-{
+static int allocate_until_refused(int async) {
     size_t free_bytes, total_bytes, taken = 0;
     CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
     cudaError_t refusal;
@@ -77,8 +75,7 @@ static int allocate_until_refused(int async)
     return 0;
 }
 
-static char *read_file(const char *path)
-{
+static char *read_file(const char *path) {
     FILE *file = fopen(path, "rb");
     if (!file) {
         perror(path);
@@ -94,8 +91,7 @@ static char *read_file(const char *path)
     return text;
 }
 
-static int spin(int argc, char **argv)
-{
+static int spin(int argc, char **argv) {
     if (argc < 6) {
         fprintf(stderr, "cudart_client spin PTX NS N STEPS_PER_US [graph]\n");
         return 2;
@@ -130,8 +126,7 @@ static int spin(int argc, char **argv)
     return 0;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "memory") == 0)
         return allocate_until_refused(0);
     if (argc > 1 && strcmp(argv[1], "async") == 0)

@@ -1,7 +1,8 @@
 """Programs on PyTorch, unmodified users of the CUDA runtime; each prints one line of JSON.
 
-`python torch_client.py NAME`: memory (what mem_get_info says, and what can really be taken), recover (an
-out-of-memory, then work goes on), train (training steps of a small network), graph (a captured step, replayed).
+`python torch_client.py NAME`: memory (what mem_get_info says, and what can really be taken),
+recover (an out-of-memory, then work goes on), train (training steps of a small network), graph (a
+captured step, replayed).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def recover() -> dict[str, object]:
         torch.empty(free * 2, dtype=torch.uint8, device="cuda")
     except torch.cuda.OutOfMemoryError:
         refused = True
-    # The caching allocator empties its cache and retries on out-of-memory: fill it with blocks of another size first.
+    # The caching allocator empties its cache and retries on out-of-memory: fill it with blocks of
+    # another size first.
     held = [torch.empty(BLOCK, dtype=torch.uint8, device="cuda") for _ in range(free // BLOCK // 2)]
     del held
     large = torch.ones(free * 3 // 4 // 4, dtype=torch.float32, device="cuda")
