@@ -1,9 +1,11 @@
 /* Host memory behind device addresses (CU_MEM_LOCATION_TYPE_HOST and its NUMA kinds): an anonymous file, mapped over
  * the reservation. To copies it is pinned host memory. */
+#include <linux/memfd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "ipc.h"
@@ -20,7 +22,7 @@ void vmm_memory_release(struct vmm_handle *handle) {
 }
 
 CUresult vmm_host_create(struct vmm_handle *handle) {
-    handle->file = memfd_create(FILE_NAME, MFD_CLOEXEC);
+    handle->file = (int)syscall(SYS_memfd_create, FILE_NAME, MFD_CLOEXEC); /* glibc has it from 2.27 on */
     if (handle->file < 0)
         return CUDA_ERROR_OPERATING_SYSTEM;
     if (!ftruncate(handle->file, (off_t)handle->bytes))
