@@ -4,13 +4,14 @@
 #   make demo           two tenants share a simulated GPU, live, then asked against got
 #   make test           lint, the C tests (plain and under sanitizers), the Python tests
 #   make lint           what `make test` checks first
+#   make stress         tenants and agents killed at random, for GPUSLICE_STRESS_SECONDS (600)
 #   make bench          every figure in docs/performance.md
 #   make release-shim   dist/libgpuslice-{x86_64,aarch64}.so, for glibc 2.17 and everything newer
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test lint lint-python lint-c lint-generated test-native test-sanitizers test-python bench release-shim \
+.PHONY: demo test lint lint-python lint-c lint-generated test-native test-sanitizers test-python stress bench release-shim \
         install clean
 
 PYTHON ?= python3
@@ -111,6 +112,10 @@ endif
 
 test-python: $(VENV)/.installed $(VENV)/.dev-tools release-shim
 	pytest -rs
+
+# Part of `make test` too, but shorter there.
+stress: $(VENV)/.installed $(VENV)/.dev-tools
+	GPUSLICE_STRESS_SECONDS=$${GPUSLICE_STRESS_SECONDS:-600} pytest -s tests/stress
 
 # -- the rest --------------------------------------------------------------------------------------------------------
 
