@@ -108,7 +108,12 @@ void memory_array_release(struct memory_gpu *gpu, const struct memory_record *re
 #define MEMORY_NO_STREAM ((CUstream)(uintptr_t)-1)
 void memory_stream_synchronised(CUstream stream, bool per_thread);
 void memory_context_synchronised(CUcontext context);
+/* The stream is about to be destroyed; it has been. */
+void memory_stream_ends(CUstream stream);
 void memory_stream_destroyed(CUstream stream);
+/* What is queued of `owner`, a context, is `heir`'s from now on, and in no stream; releases all of `owner`. */
+void memory_frees_reown(const void *owner, void *heir);
+void memory_frees_forget(void *owner);
 /* Releases what was freed in streams whose work is over; whether there is more, on any GPU. */
 void memory_queued_settle(struct memory_gpu *gpu);
 bool memory_frees_are_queued(void);

@@ -53,15 +53,18 @@ static CUresult end_context(CUcontext context, CUresult (*destroy)(CUcontext)) {
     int doomed;
     memory_begin(gpu);
     memory_table_reown(&memory_allocations, context, &doomed);
-    pacing_context_ending(context);
+    memory_frees_reown(context, &doomed);
+    struct pacing_gpu *paced = pacing_context_ending(context);
     CUresult result = destroy(context);
-    pacing_context_ended(context, result == CUDA_SUCCESS);
+    pacing_context_ended(paced, context, result == CUDA_SUCCESS);
     if (result == CUDA_SUCCESS) {
         memory_allocations_forget(&doomed);
+        memory_frees_forget(&doomed);
     } else {
         struct memory_record stale;
         memory_table_put(&contexts, &record, &stale);
         memory_table_reown(&memory_allocations, &doomed, context);
+        memory_frees_reown(&doomed, context);
     }
     memory_end(gpu);
     if (result == CUDA_SUCCESS)
@@ -190,13 +193,14 @@ static CUresult release_primary(CUdevice device, CUresult (*release)(CUdevice)) 
     CUcontext primary = gpu->primary;
     int doomed;
     memory_begin(gpu);
-    pacing_context_ending(primary);
+    struct pacing_gpu *paced = pacing_context_ending(primary);
     CUresult result = release(device);
     bool ended = result == CUDA_SUCCESS && primary && !primary_is_active(device);
-    pacing_context_ended(primary, ended);
+    pacing_context_ended(paced, primary, ended);
     if (ended) {
         memory_table_reown(&memory_allocations, primary, &doomed);
         memory_allocations_forget(&doomed);
+        memory_frees_forget(primary);
         memory_table_take(&contexts, (uint64_t)(uintptr_t)primary, NULL);
         gpu->primary = NULL;
     }

@@ -155,6 +155,19 @@ static bool is_of_stream(const struct queued_free *entry, void *argument) {
     return entry->stream == done->stream && entry->per_thread == done->per_thread;
 }
 
+static bool is_of_handle(const struct queued_free *entry, void *stream) {
+    return entry->stream == stream;
+}
+
+static bool is_queued_in(CUstream stream) {
+    bool queued = false;
+    memory_lock_take(&queue_lock);
+    for (const struct queued_free *entry = queue; entry && !queued; entry = entry->next)
+        queued = entry->stream == stream;
+    memory_lock_give(&queue_lock);
+    return queued;
+}
+
 static bool is_of_context(const struct queued_free *entry, void *context) {
     return entry->record.owner == context;
 }
@@ -175,7 +188,16 @@ void memory_context_synchronised(CUcontext context) {
     memory_settle_shrinking();
 }
 
-/* A handle is dead once its stream is destroyed, but the driver still frees what was queued in it. */
+/* Once its stream is destroyed nobody can see when a queued free is over, so it is waited for before. */
+void memory_stream_ends(CUstream stream) {
+    if (!tenant_active() || !memory_frees_are_queued() || !is_queued_in(stream) ||
+        memory_stream_captures(stream, false))
+        return;
+    if (real.cuStreamSynchronize(stream) == CUDA_SUCCESS)
+        release_queued(is_of_handle, stream);
+}
+
+/* Where that could not be: what is left is released at the end of the context. */
 void memory_stream_destroyed(CUstream stream) {
     if (!tenant_active() || !memory_frees_are_queued())
         return;
@@ -184,6 +206,21 @@ void memory_stream_destroyed(CUstream stream) {
         if (entry->stream == stream)
             entry->stream = MEMORY_NO_STREAM;
     memory_lock_give(&queue_lock);
+}
+
+void memory_frees_reown(const void *owner, void *heir) {
+    memory_lock_take(&queue_lock);
+    for (struct queued_free *entry = queue; entry; entry = entry->next)
+        if (entry->record.owner == owner) {
+            entry->record.owner = heir;
+            entry->stream = MEMORY_NO_STREAM; /* it may go with its context at any moment: nobody may ask it */
+        }
+    memory_lock_give(&queue_lock);
+}
+
+void memory_frees_forget(void *owner) {
+    if (memory_frees_are_queued())
+        release_queued(is_of_context, owner);
 }
 
 /* A stream whose work is over is synchronised, which then waits for nothing. */

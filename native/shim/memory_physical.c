@@ -51,7 +51,7 @@ struct ending {
     struct memory_export export;
 };
 
-/* One call may end several; only one of them can have the gate. */
+/* One call may end several. Then none may have the gate: the others could not begin behind it. */
 static struct ending ending_begin(struct physical *physical, bool may_gate) {
     struct ending ending = {.physical = physical};
     if (physical->gpu)
@@ -239,7 +239,7 @@ struct unmapped {
 };
 
 /* Takes the mapping at `address` out; NULL: there is none. */
-static struct unmapped *unmap_one(uint64_t address, bool may_gate) {
+static struct unmapped *unmap_one(uint64_t address) {
     struct unmapped *piece = calloc(1, sizeof(*piece));
     if (!piece)
         return NULL; /* stays charged */
@@ -253,8 +253,6 @@ static struct unmapped *unmap_one(uint64_t address, bool may_gate) {
             memory_table_take(&handles, physical->handle, NULL);
     }
     memory_lock_give(&lock);
-    if (piece->last)
-        piece->ending = ending_begin(physical, may_gate);
     if (found)
         return piece;
     free(piece);
@@ -279,15 +277,18 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size) {
     if (!tenant_active())
         return real.cuMemUnmap(ptr, size);
     struct unmapped *pieces = NULL, *piece;
-    bool gated = false;
+    unsigned endings = 0;
     for (uint64_t address = ptr; address < ptr + size; address += piece->mapping.bytes) {
-        piece = unmap_one(address, !gated);
+        piece = unmap_one(address);
         if (!piece)
             break;
-        gated |= piece->ending.export.gated;
+        endings += piece->last;
         piece->next = pieces;
         pieces = piece;
     }
+    for (piece = pieces; piece; piece = piece->next)
+        if (piece->last)
+            piece->ending = ending_begin(piece->mapping.owner, endings == 1);
     CUresult result = real.cuMemUnmap(ptr, size);
     while ((piece = pieces)) {
         pieces = piece->next;

@@ -284,10 +284,14 @@ CUresult cuMemAllocAsync_ptsz(CUdeviceptr *dptr, size_t bytesize, CUstream hStre
 }
 
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUstream hStream) {
+    if (!pool)
+        return real.cuMemAllocFromPoolAsync(dptr, bytesize, pool, hStream);
     return allocate(&(struct stream_allocation){.pointer = dptr, .bytes = bytesize, .pool = pool, .stream = hStream});
 }
 
 CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool, CUstream hStream) {
+    if (!pool)
+        return real.cuMemAllocFromPoolAsync_ptsz(dptr, bytesize, pool, hStream);
     return allocate(&(struct stream_allocation){
         .pointer = dptr, .bytes = bytesize, .pool = pool, .stream = hStream, .per_thread = true});
 }

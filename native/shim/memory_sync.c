@@ -49,6 +49,7 @@ CUresult cuEventSynchronize(CUevent hEvent) {
 
 CUresult cuStreamDestroy_v2(CUstream hStream) {
     pacing_stream_ends(hStream);
+    memory_stream_ends(hStream);
     CUresult result = real.cuStreamDestroy_v2(hStream);
     if (result == CUDA_SUCCESS)
         memory_stream_destroyed(hStream);
@@ -57,6 +58,7 @@ CUresult cuStreamDestroy_v2(CUstream hStream) {
 
 CUresult cuStreamDestroy(CUstream hStream) {
     pacing_stream_ends(hStream);
+    memory_stream_ends(hStream);
     CUresult result = real.cuStreamDestroy(hStream);
     if (result == CUDA_SUCCESS)
         memory_stream_destroyed(hStream);

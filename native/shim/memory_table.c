@@ -81,7 +81,7 @@ bool memory_table_get(struct memory_table *table, uint64_t key, struct memory_re
     memory_lock_take(&shard->lock);
     if (shard->used) {
         const struct memory_record *place = locate(shard, key);
-        found = place->key == key;
+        found = key != 0 && place->key == key; /* a free place has key 0 */
         if (found && ret_record)
             *ret_record = *place;
     }

@@ -191,14 +191,15 @@ static struct pacing_gpu *gpu_with(CUcontext handle) {
     return NULL;
 }
 
-void pacing_context_ending(CUcontext handle) {
+struct pacing_gpu *pacing_context_ending(CUcontext handle) {
     struct pacing_gpu *gpu = handle && tenant_active() ? gpu_with(handle) : NULL;
     if (!gpu)
-        return;
+        return NULL;
     struct pacing_relaxed relaxed = pacing_relax();
     pacing_sweep(gpu, handle, true);
     pacing_unrelax(relaxed);
     memory_lock_take(&gpu->lock);
+    return gpu;
 }
 
 static void forget_context(struct pacing_gpu *gpu, CUcontext handle) {
@@ -221,8 +222,7 @@ static void forget_context(struct pacing_gpu *gpu, CUcontext handle) {
     atomic_fetch_add_explicit(&pacing_epoch, 1, memory_order_relaxed);
 }
 
-void pacing_context_ended(CUcontext handle, bool ended) {
-    struct pacing_gpu *gpu = handle && tenant_active() ? gpu_with(handle) : NULL;
+void pacing_context_ended(struct pacing_gpu *gpu, CUcontext handle, bool ended) {
     if (!gpu)
         return;
     if (ended)

@@ -22,6 +22,7 @@
 enum pacing_default { PACING_LEGACY, PACING_PER_THREAD };
 
 struct pacing_stream;
+struct pacing_gpu;
 
 /* What the fast way reads and writes of a stream, on one line. */
 struct pacing_lane {
@@ -140,9 +141,9 @@ void pacing_settle(void);
 /* The stream is about to be destroyed. */
 void pacing_stream_ends(CUstream stream);
 /* The context is about to be destroyed, perhaps: nobody looks at its streams until pacing_context_ended() says
- * whether it was. */
-void pacing_context_ending(CUcontext context);
-void pacing_context_ended(CUcontext context, bool ended);
+ * whether it was. Takes the GPU's lock and returns it; NULL: nothing was launched in the context. */
+struct pacing_gpu *pacing_context_ending(CUcontext context);
+void pacing_context_ended(struct pacing_gpu *gpu, CUcontext context, bool ended);
 /* A capture is about to begin; it did not; it has ended. While there is one nobody marks a stream that captures. */
 void pacing_capture_begins(void);
 void pacing_capture_ended(void);

@@ -51,6 +51,18 @@ CASE(a_counted_key_is_gone_at_zero_and_remembers_its_first_kind) {
     CHECK_EQUAL(memory_table_count(&table, 7, -1, &kind), -1);
 }
 
+CASE(nothing_is_held_by_the_name_of_a_free_place) {
+    static struct memory_table table;
+    struct memory_record found, stale;
+    for (unsigned number = 0; number < KEYS; number++) {
+        struct memory_record record = record_of(number, &table);
+        CHECK(memory_table_put(&table, &record, &stale));
+        CHECK(number % 2 || memory_table_take(&table, record.key, NULL));
+    }
+    CHECK(!memory_table_get(&table, 0, &found));
+    CHECK(!memory_table_take(&table, 0, &found));
+}
+
 static void count_visit(const struct memory_record *record, void *counter) {
     (void)record;
     ++*(unsigned *)counter;

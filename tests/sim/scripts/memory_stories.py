@@ -3,6 +3,7 @@
 Prints a line wherever the account must be right, and waits for one.
 """
 
+import os
 import sys
 
 from cuda.bindings import driver
@@ -148,6 +149,63 @@ def free_in_stream_order() -> None:
     check(driver.cuStreamDestroy(stream))
     check(driver.cuCtxSynchronize())
     assert look("destroyed") == before
+
+
+def queued_frees_of_what_is_destroyed() -> None:
+    """Nobody can ask a stream any more that was destroyed, or whose context was."""
+    keep = primary()
+    before = look("primary")
+    stream = check(driver.cuStreamCreate(0))
+    check(driver.cuMemFreeAsync(check(driver.cuMemAlloc(50 * MIB)), stream))
+    check(driver.cuStreamDestroy(stream))
+    assert look("stream destroyed") == before
+    context = own_context()
+    stream = check(driver.cuStreamCreate(0))
+    check(driver.cuMemFreeAsync(check(driver.cuMemAlloc(50 * MIB)), stream))
+    check(driver.cuCtxDestroy(context))
+    check(driver.cuCtxSetCurrent(keep))
+    assert look("context destroyed") == before
+    stream = check(driver.cuStreamCreate(0))
+    check(driver.cuMemFreeAsync(check(driver.cuMemAlloc(50 * MIB)), stream))
+    check(driver.cuDevicePrimaryCtxReset(0))
+    check(driver.cuCtxSetCurrent(None))
+    primary()
+    assert look("reset") == before
+
+
+def exported_neighbours_unmapped_at_once() -> None:
+    primary()
+    before = look("primary")
+    properties = on_device()
+    kind = driver.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+    properties.requestedHandleTypes = kind
+    first = int(check(driver.cuMemAddressReserve(40 * MIB, 0, 0, 0)))
+    for address in (first, first + 20 * MIB):
+        handle = check(driver.cuMemCreate(20 * MIB, properties, 0))
+        os.close(int(check(driver.cuMemExportToShareableHandle(handle, kind, 0))))
+        check(driver.cuMemMap(address, 20 * MIB, 0, handle, 0))
+        check(driver.cuMemRelease(handle))
+    assert look("mapped") == before - 40 * MIB
+    check(driver.cuMemUnmap(first, 40 * MIB))
+    assert look("unmapped") == before
+
+
+def nothing_named() -> None:
+    """A call that names no object is refused by the driver, and means nothing to the account."""
+    primary()
+    properties = driver.CUmemPoolProps()
+    properties.allocType = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
+    properties.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+    before = look("primary")
+    for _ in range(100):
+        check(driver.cuMemPoolCreate(properties))
+        handle = check(driver.cuMemCreate(2 * MIB, on_device(), 0))
+        check(driver.cuMemRelease(handle))
+        assert driver.cuMemRelease(0)[0] != driver.CUresult.CUDA_SUCCESS
+        assert driver.cuMemPoolTrimTo(None, 0)[0] != driver.CUresult.CUDA_SUCCESS
+    error, _ = driver.cuMemAllocFromPoolAsync(2 * MIB, None, 0)
+    assert error != driver.CUresult.CUDA_SUCCESS
+    assert look("refused") == before
 
 
 def module() -> None:
