@@ -106,6 +106,8 @@ void memory_allocation_release(const struct memory_record *record) {
         return;
     if (record->kind == GPUSLICE_MEMORY_ARRAY)
         memory_array_release(gpu, record);
+    else if (record->kind == GPUSLICE_MEMORY_PINNED)
+        memory_refund(gpu, record->bytes, GPUSLICE_MEMORY_PINNED);
     else
         leave_blocks(gpu, record->key, record->bytes, record->kind);
 }
