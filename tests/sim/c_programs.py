@@ -1,10 +1,13 @@
 """C programs of tests/programs, compiled when a test needs them."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
 
 from gpuslice_agent import native_files
 
@@ -24,6 +27,26 @@ def cuda_headers() -> Path:
         if (include / "cuda.h").exists():
             return include
     raise FileNotFoundError("cuda.h: pip install nvidia-cuda-runtime")
+
+
+def entry(symbol: str) -> str:
+    """cuMemAlloc_v2 is the second cuMemAlloc; the headers say with which CUDA it came."""
+    base, number = re.fullmatch(r"(\w+?)(?:_v(\d))?", symbol).groups()  # type: ignore[union-attr]
+    typedefs = (cuda_headers() / "cudaTypedefs.h").read_text()
+    versions = sorted(int(version) for version in re.findall(rf"PFN_{base}_v(\d+)\)", typedefs))
+    return f"ENTRY({symbol}, {base}, {versions[int(number or 1) - 1]})\n"
+
+
+def build_by_lookup(output: Path, *sources: str) -> Path:
+    """The same program, linked without libcuda: cuGetProcAddress finds what it calls."""
+    objects = output.with_name(f"{output.name}.o")
+    build(objects, *sources, flags=("-r", "-nostdlib"))
+    with objects.open("rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".symtab").iter_symbols()
+        undefined = [one.name for one in symbols if one["st_shndx"] == "SHN_UNDEF"]
+    entries = [entry(symbol) for symbol in undefined if symbol.startswith("cu")]
+    (output.parent / "entries.h").write_text("".join(entries))
+    return build(output, "by_lookup.c", flags=(str(objects), f"-I{output.parent}"))
 
 
 def build(output: Path, *sources: str, flags: tuple[str, ...] = ()) -> Path:

@@ -244,21 +244,6 @@ def test_what_an_importer_still_holds_is_not_given_back_to_its_exporter(share: S
         tenant.ends()
 
 
-@pytest.mark.parametrize("script", ["memory_bindings.py", "memory_numba.py"])
-def test_a_python_program_gets_what_is_called_free(share: Share, script: str) -> None:
-    tenant = share.start_python(HERE / "scripts" / script)
-    free_bytes = tenant.says()["free"]
-    assert free_bytes == LIMIT - share.held()
-    tenant.goes_on()
-    full = tenant.says()
-    assert free_bytes - BLOCK < full["allocated"] <= free_bytes
-    assert share.charged() == share.held() == LIMIT
-    tenant.goes_on()
-    assert tenant.says()["free"] == free_bytes
-    tenant.goes_on()
-    tenant.ends()
-
-
 @pytest.mark.parametrize(
     "story",
     [

@@ -1,34 +1,38 @@
-"""Fills a share through numba-cuda; says what it sees and waits for a line after each."""
+"""memory_paths.c through numba-cuda: `memory_numba.py KIND BYTES`, the kinds and words as there."""
 
 import json
+import sys
 
 import numpy
 from numba import cuda
 from numba.cuda.cudadrv.driver import CudaAPIError
 
-MIB = 2**20
+BLOCK = 2 * 2**20
+OUT_OF_MEMORY = 2
+TAKE = {"cuMemAlloc": cuda.device_array, "cuMemAllocManaged": cuda.managed_array}[sys.argv[1]]
 
 
-def say(**seen: int) -> None:
-    print(json.dumps(seen), flush=True)
-    input()
+def say(when, **more):
+    free, total = cuda.current_context().get_memory_info()
+    print(json.dumps({"when": when, "free": free, "total": total, **more}), flush=True)
+    sys.stdin.readline()
 
 
-def fill() -> list[object]:
+def fill(size):
     arrays = []
-    for size in (8 * MIB, 2 * MIB):
+    while size >= BLOCK:
         try:
-            while True:
-                arrays.append(cuda.device_array(size, dtype=numpy.uint8))
+            arrays.append(TAKE(size, dtype=numpy.uint8))
         except CudaAPIError as error:
-            assert "CUDA_ERROR_OUT_OF_MEMORY" in str(error)
-    return arrays
+            refused = error.code
+            size //= 2
+    return arrays, refused
 
 
 context = cuda.current_context()
-say(free=context.get_memory_info().free)
-arrays = fill()
-say(allocated=sum(array.size for array in arrays))
+say("ready")
+arrays, refused = fill(int(sys.argv[2]))
+say("full", refused=refused, allocated=sum(array.size for array in arrays))
 arrays.clear()
 context.memory_manager.deallocations.clear()
-say(free=context.get_memory_info().free)
+say("empty")
