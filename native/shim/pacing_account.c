@@ -112,6 +112,14 @@ static void look_at(struct pacing_stream *stream, CUcontext current, uint64_t no
         stream->handle = 0;
 }
 
+/* When what stands first in the stream began to execute, as far as is known; UINT64_MAX: nothing does. */
+static uint64_t running_since(const struct pacing_stream *stream) {
+    const struct pacing_marker *marker = &stream->markers[stream->first];
+    if (stream->count == 0 || marker->starts)
+        return UINT64_MAX;
+    return marker->recorded_ns > stream->last_end_ns ? marker->recorded_ns : stream->last_end_ns;
+}
+
 static void report(struct pacing_gpu *gpu, uint64_t until_ns, uint64_t now_ns) {
     struct gpuslice_slot *slot = gpuslice_slot_own(&gpu->tenant->share);
     atomic_store_explicit(&gpu->until_ns, until_ns, memory_order_relaxed);
@@ -128,7 +136,7 @@ void pacing_sweep(struct pacing_gpu *gpu, CUcontext current, bool block) {
         memory_lock_take(&gpu->lock);
     else if (!memory_lock_try(&gpu->lock))
         return;
-    uint64_t now_ns = gpuslice_now_ns(), horizon_ns = now_ns, until_ns = 0;
+    uint64_t now_ns = gpuslice_now_ns(), horizon_ns = now_ns, until_ns = 0, since_ns = UINT64_MAX;
     for (struct pacing_stream *stream = gpu->streams; stream; stream = stream->next) {
         if (!stream->handle || !(stream->open || stream->gone))
             continue;
@@ -139,10 +147,14 @@ void pacing_sweep(struct pacing_gpu *gpu, CUcontext current, bool block) {
             until_ns = stream->until_ns > until_ns ? stream->until_ns : until_ns;
             horizon_ns = stream->known_until_ns < horizon_ns ? stream->known_until_ns : horizon_ns;
         }
+        if (ours && running_since(stream) < since_ns)
+            since_ns = running_since(stream);
         if (ours)
             memory_lock_give(&stream->lock);
     }
     publish(gpu, horizon_ns);
+    atomic_store_explicit(&gpu->known_until_ns, horizon_ns, memory_order_relaxed);
+    atomic_store_explicit(&gpu->running_since_ns, since_ns == UINT64_MAX ? 0 : since_ns, memory_order_relaxed);
     report(gpu, until_ns, now_ns);
     memory_lock_give(&gpu->lock);
 }

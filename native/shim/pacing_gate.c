@@ -15,6 +15,9 @@
 /* The arbiter wakes who waits; this is for the time that it dies. */
 #define UNWOKEN_NS UINT64_C(10000000)
 #define UNLIMITED UINT64_MAX
+/* Work that executes for so long may be waiting for the very launch that is held back (kernels that poll each other's
+ * flags): then that one goes, or neither would ever end. It costs nothing while the other executes. */
+#define STUCK_NS UINT64_C(1000000000)
 
 struct gate {
     struct pacing_gpu *gpu;
@@ -54,7 +57,10 @@ static uint64_t unmeasured(const struct gate *gate) {
     uint64_t until_ns = atomic_load_explicit(&gpu->until_ns, memory_order_relaxed);
     uint64_t from_ns = atomic_load_explicit(&gpu->open_since_ns, memory_order_relaxed);
     uint64_t covered_ns = atomic_load_explicit(&gpu->tenant->share.usage->covered_until_ns, memory_order_relaxed);
+    /* A stream that waits (for the host, for another stream) is in flight and executes nothing. */
+    uint64_t known_ns = atomic_load_explicit(&gpu->known_until_ns, memory_order_relaxed);
     from_ns = covered_ns > from_ns ? covered_ns : from_ns;
+    from_ns = known_ns > from_ns ? known_ns : from_ns;
     return until_ns > from_ns ? until_ns - from_ns : 0;
 }
 
@@ -109,10 +115,17 @@ static void sleep_a_while(const struct gate *gate) {
     syscall(SYS_futex, &grant->run_word, FUTEX_WAIT, gate->word, &timeout, NULL, 0);
 }
 
+/* Nothing of what executed before this thread had to wait has ended since. */
+static bool is_stuck(const struct gate *gate, uint64_t now_ns) {
+    uint64_t since_ns = atomic_load_explicit(&gate->gpu->running_since_ns, memory_order_relaxed);
+    return gate->waiting_since_ns && now_ns - gate->waiting_since_ns > STUCK_NS && since_ns != 0 &&
+           since_ns < gate->waiting_since_ns;
+}
+
 uint32_t pacing_gate(struct pacing_stream *stream) {
     struct gate gate = {.gpu = stream->context->gpu, .stream = stream};
     uint64_t now_ns = gpuslice_now_ns();
-    while (!may_launch(&gate, now_ns)) {
+    while (!may_launch(&gate, now_ns) && !is_stuck(&gate, now_ns)) {
         if (!gate.waiting_since_ns)
             start_waiting(&gate, now_ns);
         sleep_a_while(&gate);

@@ -1,6 +1,6 @@
 /* Launches where a shim could stumble: streams that end with work in flight, threads with their own default streams,
- * captures while other threads launch, contexts that come and go, a reset, a fork. Prints the name of each part when it
- * is over, and ends with work in flight.
+ * captures while other threads launch, contexts that come and go, a reset, a fork, work that waits for what is launched
+ * later. Prints the name of each part when it is over, and ends with work in flight.
  *
  *     launch_edges PTX
  */
@@ -158,6 +158,40 @@ static void a_child_comes_and_goes(void) {
         exit(fprintf(stderr, "launch_edges: the child ended with status %d\n", status));
 }
 
+static atomic_bool released;
+
+static void wait_for_release(void *unused) {
+    (void)unused;
+    while (!released)
+        usleep(1000);
+}
+
+/* What stands behind a wait is in flight and executes nothing: the launches that come before its release go on. */
+static void a_stream_waits_for_later_launches(void) {
+    CUstream waiting, stream;
+    CHECK(cuStreamCreate(&waiting, CU_STREAM_NON_BLOCKING));
+    CHECK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    CHECK(cuLaunchHostFunc(waiting, wait_for_release, NULL));
+    spin(cuLaunchKernel, kernel, waiting, 1000000, 1);
+    spin(cuLaunchKernel, kernel, stream, 1000000, 100);
+    CHECK(cuStreamSynchronize(stream));
+    released = true;
+    CHECK(cuStreamSynchronize(waiting));
+}
+
+/* As kernels do that poll for what the other writes: the second must start although the first used up all there is. */
+static void a_kernel_waits_for_a_later_launch(void) {
+    CUstream first, second;
+    CHECK(cuStreamCreate(&first, CU_STREAM_NON_BLOCKING));
+    CHECK(cuStreamCreate(&second, CU_STREAM_NON_BLOCKING));
+    spin(cuLaunchKernel, kernel, first, 10000000000, 1);
+    usleep(500000);
+    spin(cuLaunchKernel, kernel, second, 10000, 1);
+    CUresult result = cuStreamQuery(first);
+    if (result != CUDA_ERROR_NOT_READY)
+        exit(fprintf(stderr, "launch_edges: the second launch waited for the end of the first (%d)\n", (int)result));
+}
+
 int main(int argc, char **argv) {
     FILE *file = argc == 2 ? fopen(argv[1], "r") : NULL;
     if (!file || fread(ptx, 1, sizeof(ptx) - 1, file) == 0)
@@ -176,6 +210,9 @@ int main(int argc, char **argv) {
     over("reset");
     a_child_comes_and_goes();
     over("fork");
-    spin(cuLaunchKernel, kernel, NULL, 10000, 1000);
+    a_stream_waits_for_later_launches();
+    over("waits");
+    a_kernel_waits_for_a_later_launch();
+    over("polls");
     return 0;
 }
