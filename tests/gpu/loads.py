@@ -18,6 +18,8 @@ MEMORY_BYTES = 4 * GIB
 ALONE_SECONDS = 1.0
 # Work queued behind the running kernel: enough that the GPU never waits for the host.
 AHEAD_MS = 20
+LEAVES_IDLE = ("sync", "host")
+GRAPH_KERNELS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,14 @@ class Loads:
         return self._alone[load]
 
     def percent(self, load: Load, done: Done) -> float:
+        if load.mode in LEAVES_IDLE:
+            return self.percent_by_time(load, done)
         return 100 * done.a_second / self.alone(load)
 
     def percent_by_time(self, load: Load, done: Done) -> float:
-        """The same by the clock: launches times what a kernel takes. Gaps between are not in it."""
-        return 100 * done.a_second * load.kernel_us / 1e6
+        """Gaps between kernels are not in it, and streams that run at once count twice."""
+        kernels = GRAPH_KERNELS if load.mode == "graph" else 1
+        return 100 * done.a_second * kernels * load.kernel_us / 1e6
 
     def _calibrated(self) -> int:
         """When the clocks of the GPU have risen. 1000 on the simulated node, which takes any."""
