@@ -119,8 +119,8 @@ stress: $(VENV)/.installed $(VENV)/.dev-tools
 
 # -- the rest --------------------------------------------------------------------------------------------------------
 
-# Each bench prints for people on stderr and leaves its figures in bench/results.
-BENCHES = $(basename $(notdir $(shell grep -l __main__ bench/*.py)))
+# Each bench prints for people on stderr and leaves its figures in bench/results. Those of a real GPU: gpu-test.
+BENCHES = $(filter-out gpu_%,$(basename $(notdir $(shell grep -l __main__ bench/*.py))))
 bench: $(VENV)/.installed $(VENV)/.dev-tools release-shim
 	mkdir -p bench/results
 	for bench in $(BENCHES); do \
