@@ -7,6 +7,7 @@ another place: `cmake --install BUILD --prefix DIR` fills DIR/gpuslice_agent/nat
 
 import os
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 from gpuslice_agent.errors import InstallationError
@@ -14,19 +15,23 @@ from gpuslice_agent.errors import InstallationError
 
 def native_directory() -> Path:
     """The first place that holds the shim."""
-    places = [
-        Path(__file__).parent / "native",
-        Path(sysconfig.get_path("platlib")) / "gpuslice_agent" / "native",
-    ]
-    if named := os.environ.get("GPUSLICE_NATIVE"):
-        places.insert(0, Path(named))
-    for place in places:
+    searched: list[str] = []
+    for place in _places():
         if (place / "libgpuslice.so").exists():
             return place
-    searched = ", ".join(str(place) for place in places)
+        searched.append(str(place))
     raise InstallationError(
-        f"The native parts of gpuslice are in none of {searched}: install it again with pip."
+        f"The native parts of gpuslice are in none of {', '.join(searched)}:"
+        " install it again with pip."
     )
+
+
+def _places() -> Iterator[Path]:
+    """Asks for the last one only where it comes to that: sysconfig takes milliseconds."""
+    if named := os.environ.get("GPUSLICE_NATIVE"):
+        yield Path(named)
+    yield Path(__file__).parent / "native"
+    yield Path(sysconfig.get_path("platlib")) / "gpuslice_agent" / "native"
 
 
 def shim() -> Path:
