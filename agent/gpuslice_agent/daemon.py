@@ -18,7 +18,7 @@ from gpuslice_agent.enforcement import ContextOverhead, Enforcement
 from gpuslice_agent.enforcement.library import AgentLibrary
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
-from gpuslice_agent.nvml import Nvml
+from gpuslice_agent.nvml.process import Nvml
 from gpuslice_agent.observer import Observer
 from gpuslice_agent.owners import Owners, boot_id
 from gpuslice_agent.publish import serve_metrics

@@ -25,7 +25,7 @@ from gpuslice_agent.environment import tenant_environment
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
 from gpuslice_agent.model import Gpu, Health, HealthState, Share, ShareRequest, Snapshot
-from gpuslice_agent.nvml import Nvml
+from gpuslice_agent.nvml.process import Nvml
 from gpuslice_agent.owners import Owners, boot_id
 from gpuslice_agent.shares import Shares
 from gpuslice_agent.simulation import SimNode

@@ -13,7 +13,7 @@ import pytest
 from gpuslice_agent.discovery import Gpus, Sight
 from gpuslice_agent.errors import NvmlError, NvmlHungError
 from gpuslice_agent.model import HealthState
-from gpuslice_agent.nvml import Nvml
+from gpuslice_agent.nvml.process import Nvml
 
 # Speaks the protocol for GPUs of its own; `read` is what it does when asked for one.
 CHILD = """
@@ -125,7 +125,7 @@ def test_ending_the_child_ends_it_in_the_middle_of_a_call() -> None:
 def test_the_child_does_not_outlive_an_agent_that_is_killed() -> None:
     agent = """
 import asyncio, os, sys
-from gpuslice_agent.nvml import Nvml
+from gpuslice_agent.nvml.process import Nvml
 async def run():
     nvml = Nvml(5, 5)
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gpuslice_agent.errors import NvmlError, NvmlHungError
 from gpuslice_agent.model import Gpu, Health, HealthState, Reading
-from gpuslice_agent.nvml import Description, Nvml
+from gpuslice_agent.nvml.process import Nvml
+from gpuslice_agent.nvml.protocol import Description
 
 log = logging.getLogger(__name__)
 

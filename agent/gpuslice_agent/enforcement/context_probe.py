@@ -1,6 +1,6 @@
 """A process that does nothing but hold a context, so that NVML shows what one costs.
 
-`python -m gpuslice_agent.enforcement.context_probe GPU-UUID` says "ready" and waits for the end of
+`python context_probe.py GPU-UUID` says "ready" and waits for the end of
 its input.
 """
 

@@ -6,11 +6,12 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from gpuslice_agent.errors import EnforcementError, NvmlError
 from gpuslice_agent.ledger import Ledger
 from gpuslice_agent.model import GpuProcess
-from gpuslice_agent.nvml import Nvml
+from gpuslice_agent.nvml.process import Nvml
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ class ContextOverhead:
     def __init__(self, nvml: Nvml, ledger: Ledger, command: tuple[str, ...] = ()) -> None:
         self._nvml = nvml
         self._ledger = ledger
-        module = "gpuslice_agent.enforcement.context_probe"
-        self._command = command or (sys.executable, "-P", "-m", module)
+        # By its path: as a module it would load the whole package before it begins.
+        probe = str(Path(__file__).with_name("context_probe.py"))
+        self._command = command or (sys.executable, "-P", probe)
         self._failed: set[str] = set()
         self._turn = asyncio.Lock()
 
