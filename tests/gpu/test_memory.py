@@ -243,14 +243,18 @@ def test_a_python_program_gets_what_is_called_free(record: Record, module: str) 
     """numba is too large to bring along: it is there or it is not."""
     if module == "numba.cuda" and not find_spec("numba"):
         pytest.skip("numba-cuda is not installed")
-    script = SCRIPTS / f"memory_{module.replace('cuda', '').strip('.')}.py"
-    with started(*share_of(mem=LIMIT), *python_client(), script) as tenant:
-        free_bytes = tenant.says()["free"]
+    script = SCRIPTS / f"memory_{'numba' if 'numba' in module else 'bindings'}.py"
+    command = (*python_client(), script, "cuMemAlloc", str(128 * MIB))
+    with started(*share_of(mem=LIMIT), *command) as tenant:
+        ready = tenant.says()
+        assert ready["total"] == LIMIT
         tenant.hears()
-        missing = free_bytes - tenant.says()["allocated"]
+        full = tenant.says()
+        assert full["refused"] == OUT_OF_MEMORY
+        missing = ready["free"] - full["allocated"]
         record.expect(f"memory: free but not to be had, {module}", 0, missing / MIB, 2, "MiB")
         tenant.hears()
-        left = free_bytes - tenant.says()["free"]
+        left = ready["free"] - tenant.says()["free"]
         record.expect(f"memory: left after all is freed, {module}", 0, left / MIB, 2, "MiB")
         tenant.hears()
         tenant.ends()
