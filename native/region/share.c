@@ -139,10 +139,11 @@ void gpuslice_share_close(struct gpuslice_share *share) {
 }
 
 void gpuslice_doorbell_ring(const struct gpuslice_share *share) {
-    int fd = open_file(share->directory, "doorbell", O_WRONLY);
+    /* O_RDWR: where no agent reads any more a write would else end the program with SIGPIPE. */
+    int fd = open_file(share->directory, "doorbell", O_RDWR);
 
     if (fd < 0)
-        return; /* nobody listens: no agent, or one that will look by itself */
+        return;
     ssize_t written = write(fd, "", 1);
 
     (void)written; /* a full pipe is a rung bell */

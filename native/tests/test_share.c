@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gpuslice/agent.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB (UINT64_C(1) << 20)
@@ -189,6 +191,22 @@ CASE(a_rung_doorbell_is_heard_and_nobody_listening_does_no_harm) {
         gpuslice_doorbell_ring(&share); /* more than a pipe holds */
     gpuslice_agent_share_close(agent);
     close(doorbell);
+    gpuslice_share_close(&share);
+}
+
+CASE(an_agent_that_dies_while_it_is_rung_at_ends_no_program) {
+    char path[256];
+
+    begin(MIB);
+    snprintf(path, sizeof(path), "%s/doorbell", directory);
+    pid_t agent = fork();
+
+    for (int doorbell; agent == 0; close(doorbell))
+        doorbell = open(path, O_RDONLY | O_NONBLOCK);
+    for (int i = 0; i < 100000; i++)
+        gpuslice_doorbell_ring(&share); /* SIGPIPE would be the end of this process */
+    kill(agent, SIGKILL);
+    waitpid(agent, NULL, 0);
     gpuslice_share_close(&share);
 }
 

@@ -1,6 +1,8 @@
 """GPU time: a share gets what it asked for, however it launches, alone and beside others."""
 
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +138,29 @@ def test_a_share_joins_the_arbiter_when_it_comes_back(
         assert not tenant.share.usage().paces_itself
     assert alone.percent == pytest.approx(30, abs=1.5)
     assert paced.percent == pytest.approx(30, abs=1)
+
+
+RING_WITHOUT_END = """
+import fcntl, os, sys
+doorbell, rings = os.open(sys.argv[1], os.O_WRONLY), bytes(65536)
+fcntl.fcntl(doorbell, fcntl.F_SETPIPE_SZ, 1 << 20)
+while True:
+    os.write(doorbell, rings)
+"""
+
+
+def test_a_tenant_that_rings_without_end_stops_no_arbiter(shares: TimeShares) -> None:
+    noisy, quiet = (shares.add(30, Load("loop", 500)) for _ in range(2))
+    command = [sys.executable, "-c", RING_WITHOUT_END, str(noisy.directory / "doorbell")]
+    ringers = [subprocess.Popen(command) for _ in range(4)]
+    try:
+        for _ in range(60):
+            time.sleep(0.05)
+            assert not quiet.share.usage().paces_itself
+    finally:
+        for ringer in ringers:
+            ringer.kill()
+            ringer.wait()
 
 
 @pytest.mark.parametrize("cores", [30, 100])
