@@ -82,7 +82,7 @@ lint-generated: $(VENV)/.installed $(VENV)/.dev-tools
 	python native/symbols/generate_nvml.py --check
 	python native/symbols/document.py --check \
 	    "$$(python -c 'from gpuslice_agent import native_files as n; print(n.simulation() / "libcuda.so.1")')"
-	python native/symbols/generate_nvml.py --check
+	python bench/document.py --check
 	rm -rf build/proto && mkdir -p build && cp -r proto build/proto
 	PYTHON=$(CURDIR)/$(BIN)/python build/proto/regenerate.sh
 	diff -r --exclude=__pycache__ proto build/proto
@@ -120,13 +120,14 @@ stress: $(VENV)/.installed $(VENV)/.dev-tools
 # -- the rest --------------------------------------------------------------------------------------------------------
 
 # Each bench prints for people on stderr and leaves its figures in bench/results. Those of a real GPU: gpu-test.
-BENCHES = $(filter-out gpu_%,$(basename $(notdir $(shell grep -l __main__ bench/*.py))))
+BENCHES = $(filter-out gpu_%,$(basename $(notdir $(shell grep -l pairs.report bench/*.py))))
 bench: $(VENV)/.installed $(VENV)/.dev-tools release-shim
-	mkdir -p bench/results
+	mkdir -p bench/results build/bench
 	for bench in $(BENCHES); do \
-	    arguments=$$([ $$bench = preload_cost ] && echo dist/libgpuslice-x86_64.so || true); \
-	    python bench/$$bench.py $$arguments >bench/results/$$bench.json; \
+	    python bench/$$bench.py >build/bench/$$bench.json; \
+	    mv build/bench/$$bench.json bench/results/; \
 	done
+	python bench/document.py
 
 release-shim: $(VENV)/.installed $(VENV)/.ziglang
 	native/release/build.sh $(CURDIR)/$(BIN)/python

@@ -1,6 +1,5 @@
 """What a pair of cuMemAlloc and cuMemFree costs with the shim and the limit active, beside 20 000
-live allocations: added over the same pair without it, on the simulated driver. Asked: at most
-200 ns.
+live allocations: added over the same pair without it, on the simulated driver.
 
     python bench/allocation_cost.py
 """
@@ -25,20 +24,19 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         program = simulated_share.build(Path(scratch) / "allocation_loop", "allocation_loop.c")
-        share = stack.enter_context(simulated_share.share(cores=100))
+        (share,) = stack.enter_context(simulated_share.shares(100))
         command: list[str | Path] = [program, str(arguments.live), str(arguments.calls)]
         hooked = stack.enter_context(share.start(command, hooked=True))
         plain = stack.enter_context(share.start(command, hooked=False))
         rows = pairs.interleave(arguments.pairs, cost_ns(plain), cost_ns(hooked))
-    values = {
-        "alloc and free": [bare for bare, _ in rows],
-        "the shim adds": [with_shim - bare for bare, with_shim in rows],
-    }
-    figures = [
-        pairs.Figure(name, "ns", pairs.median_interval(costs), len(rows), "simulated A100")
-        for name, costs in values.items()
-    ]
-    pairs.report("allocation_cost", figures)
+    pairs.report(
+        "allocation_cost",
+        simulated_share.GPU,
+        [
+            pairs.figure("alloc and free, bare", "ns", [bare for bare, _ in rows]),
+            pairs.figure("the shim adds", "ns", [shim - bare for bare, shim in rows], "≤ 200"),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def asked(process: subprocess.Popen[str], line: str) -> Callable[[], float]:
 
 
 def figures_of(
-    name: str, gpu: str, count: int, plain: Callable[[], float], hooked: Callable[[], float]
+    name: str, count: int, plain: Callable[[], float], hooked: Callable[[], float]
 ) -> Iterator[pairs.Figure]:
     rows = pairs.interleave(count, plain, hooked)
     costs = {
@@ -63,10 +63,10 @@ def figures_of(
         f"{name}: the shim adds": [with_shim - bare for bare, with_shim in rows],
     }
     for what, values in costs.items():
-        yield pairs.Figure(what, "ns", pairs.median_interval(values), len(rows), gpu)
+        yield pairs.figure(what, "ns", values)
 
 
-def nvml_figures(count: int, gpu: str) -> Iterator[pairs.Figure]:
+def nvml_figures(count: int) -> Iterator[pairs.Figure]:
     """What the agent asks of NVML."""
     handle = pynvml.nvmlDeviceGetHandleByIndex(0)
     questions: dict[str, Callable[[], object]] = {
@@ -82,7 +82,7 @@ def nvml_figures(count: int, gpu: str) -> Iterator[pairs.Figure]:
             start = time.perf_counter_ns()
             ask()
             times.append(time.perf_counter_ns() - start)
-        yield pairs.Figure(name, "ns", pairs.median_interval(times), count, gpu)
+        yield pairs.figure(name, "ns", times)
 
 
 def main() -> None:
@@ -102,16 +102,16 @@ def main() -> None:
         for name in names.stdout.splitlines():
             line = f"{name}\t{calls_of(name)}\n"
             measures = asked(plain, line), asked(hooked, line)
-            figures += figures_of(name, gpu, arguments.pairs, *measures)
-        figures += nvml_figures(SOME, gpu)
+            figures += figures_of(name, arguments.pairs, *measures)
+        figures += nvml_figures(SOME)
     with ExitStack() as stack:
         command = (arguments.programs / "allocation_loop", "20000", "1000")
         plain = stack.enter_context(started(command))
         hooked = stack.enter_context(started((*SHARE, *command)))
         what = "cuMemAlloc and free beside 20 000"
         measures = asked(plain, "\n"), asked(hooked, "\n")
-        figures += figures_of(what, gpu, arguments.pairs, *measures)
-    pairs.report("gpu_costs", figures)
+        figures += figures_of(what, arguments.pairs, *measures)
+    pairs.report("gpu_costs", gpu, figures)
 
 
 if __name__ == "__main__":

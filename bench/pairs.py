@@ -71,24 +71,27 @@ def machine() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One row of a bench: what, where, and the interval in `unit`."""
+    """One row of a bench: what, and the interval in `unit`; what was asked of it, as "≤ 60"."""
 
     name: str
     unit: str
     value: Interval
     pairs: int
-    gpu: str
+    asked: str = ""
 
 
-def report(bench: str, figures: Sequence[Figure]) -> None:
+def figure(name: str, unit: str, values: Sequence[float], asked: str = "") -> Figure:
+    return Figure(name, unit, median_interval(values), len(values), asked)
+
+
+def report(bench: str, gpu: str, figures: Sequence[Figure]) -> None:
     """Prints the figures for people on stderr and as JSON on stdout (for bench/results/)."""
     where = machine()
-    print(f"{bench} on {where}", file=sys.stderr)
-    for figure in figures:
-        print(
-            f"  {figure.name}: {figure.value} {figure.unit} ({figure.pairs} pairs, {figure.gpu})",
-            file=sys.stderr,
-        )
-    rows = [asdict(figure) for figure in figures]
-    json.dump({"bench": bench, "machine": where, "figures": rows}, sys.stdout, indent=2)
+    print(f"{bench} on {where}, {gpu}", file=sys.stderr)
+    for row in figures:
+        asked = f", asked {row.asked}" if row.asked else ""
+        print(f"  {row.name}: {row.value} {row.unit} ({row.pairs} pairs{asked})", file=sys.stderr)
+    rows = [asdict(row) for row in figures]
+    result = {"bench": bench, "machine": where, "gpu": gpu, "figures": rows}
+    json.dump(result, sys.stdout, indent=2, ensure_ascii=False)
     print()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import pairs
+import simulated_share
 
 from gpuslice_agent import simulation
 
@@ -29,33 +30,36 @@ def elapsed_ms(command: Sequence[str], environment: Mapping[str, str]) -> Callab
     return measure
 
 
+def on_a_new_node(command: Sequence[str]) -> Callable[[], float]:
+    def measure() -> float:
+        with simulation.temporary("2xa100-80g", 1) as node:
+            return elapsed_ms(command, node.environment(os.environ))()
+
+    return measure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=20)
     count: int = parser.parse_args().pairs
     with simulation.temporary("2xa100-80g", 1) as node:
         environment = node.environment(os.environ)
-        run, bare = elapsed_ms([*RUN, "true"], environment), elapsed_ms(["true"], environment)
         # A share that lives meanwhile keeps the agent.
         with subprocess.Popen([*RUN, "cat"], env=environment, stdin=subprocess.PIPE) as keeper:
-            with_agent = [
-                with_run - without for without, with_run in pairs.interleave(count, bare, run)
-            ]
+            there = pairs.interleave(
+                count, elapsed_ms(["true"], environment), elapsed_ms([*RUN, "true"], environment)
+            )
             assert keeper.stdin is not None
             keeper.stdin.close()
-    without_agent: list[float] = []
-    for _ in range(count):
-        with simulation.temporary("2xa100-80g", 1) as node:
-            environment = node.environment(os.environ)
-            start = elapsed_ms([*RUN, "true"], environment)()
-            without_agent.append(start - elapsed_ms(["true"], environment)())
+    started = pairs.interleave(count, on_a_new_node(["true"]), on_a_new_node([*RUN, "true"]))
     pairs.report(
         "run_cost",
+        simulated_share.GPU,
         [
-            pairs.Figure(name, "ms", pairs.median_interval(values), count, "simulated A100")
-            for name, values in (
-                ("run adds, the agent is there", with_agent),
-                ("run adds, the agent is started", without_agent),
+            pairs.figure(name, "ms", [with_run - bare for bare, with_run in rows])
+            for name, rows in (
+                ("run adds, the agent is there", there),
+                ("run adds, the agent is started", started),
             )
         ],
     )

@@ -1,5 +1,5 @@
-"""A share of a simulated GPU with its arbiter, for benches: programs of tests/programs run in it
-and beside it.
+"""Shares of one simulated GPU with their arbiter, for benches: programs of tests/programs run in
+them and beside them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from gpuslice_agent.model import Limits
 
 PROGRAMS = Path(__file__).parents[1] / "tests" / "programs"
 MEMORY_BYTES = 16 * 2**30
+GPU = "simulated A100"
 
 
 def cuda_headers() -> Path:
@@ -32,15 +33,9 @@ def cuda_headers() -> Path:
 def build(output: Path, source: str) -> Path:
     """Compiles one of tests/programs against the simulated driver."""
     compiler = os.environ.get("CC", "cc")
-    command: list[str | Path] = [
-        compiler,
-        "-O2",
-        f"-I{cuda_headers()}",
-        "-o",
-        str(output),
-        str(PROGRAMS / source),
-    ]
-    subprocess.run([*command, f"-L{native_files.simulation()}", "-lcuda"], check=True)
+    command: list[str | Path] = [compiler, "-O2", f"-I{cuda_headers()}", "-o", output]
+    library = [f"-L{native_files.simulation()}", "-lcuda"]
+    subprocess.run([*command, PROGRAMS / source, *library], check=True)
     return output
 
 
@@ -69,22 +64,27 @@ class Share:
 
 
 @contextmanager
-def share(cores: int) -> Generator[Share]:
+def shares(*cores: int) -> Generator[list[Share]]:
+    """One share for each number of cores, on the same GPU."""
     library = AgentLibrary(native_files.agent_library(), native_files.agent_header())
-    with simulation.temporary("2xa100-80g", 1) as node:
-        shown = subprocess.run(
-            [native_files.sim_node_program(), "show", node.path], capture_output=True, check=True
-        )
-        uuid = json.loads(shown.stdout)["gpus"][0]["uuid"]
-        directory = node.path / "share"
-        directory.mkdir()
-        limits = Limits(cores=cores, memory_bytes=MEMORY_BYTES)
-        library.create_files(directory, uuid, "bench", limits, 0)
-        files = OpenShare(library, directory)
+    with ExitStack() as stack:
+        node = stack.enter_context(simulation.temporary("2xa100-80g", 1))
+        uuid = gpu_uuid(node)
+        made = [Share(node, node.path / f"share-{number}") for number in range(len(cores))]
+        opened: list[OpenShare] = []
+        for share, percent in zip(made, cores, strict=True):
+            share.directory.mkdir()
+            limits = Limits(cores=percent, memory_bytes=MEMORY_BYTES)
+            library.create_files(share.directory, uuid, share.directory.name, limits, 0)
+            opened.append(stack.enter_context(closing(OpenShare(library, share.directory))))
         arbiter = Arbiter(library)
-        try:
+        stack.callback(arbiter.stop)
+        for files in opened:
             arbiter.add(files)
-            yield Share(node, directory)
-        finally:
-            arbiter.stop()
-            files.close()
+        yield made
+
+
+def gpu_uuid(node: simulation.SimNode) -> str:
+    command: list[str | Path] = [native_files.sim_node_program(), "show", node.path]
+    shown = subprocess.run(command, capture_output=True, check=True)
+    return str(json.loads(shown.stdout)["gpus"][0]["uuid"])

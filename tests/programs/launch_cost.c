@@ -1,15 +1,16 @@
 /* Times launches of a kernel that costs nothing.
  *
- *     launch_cost PTX LAUNCHES own|default
+ *     launch_cost PTX LAUNCHES own|default median|mean
  *
  * The stream is one of its own or the legacy default stream.
- * For each line on standard input: LAUNCHES launches one by one, then the median of their nanoseconds on a line. The
- * time of reading the clock is in it, the same with and without hooks.
+ * For each line on standard input: LAUNCHES launches one by one, then the median or mean of their nanoseconds on a
+ * line. The time of reading the clock is in it, the same with and without hooks.
  */
 #include <cuda.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define BATCH 8 /* launches between two readings of the clock */
@@ -33,7 +34,14 @@ static int compare(const void *a, const void *b) {
     return (left > right) - (left < right);
 }
 
-static double median_cost(CUfunction kernel, CUstream stream, size_t batches, double *costs) {
+static double sum(const double *costs, size_t count) {
+    double total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += costs[i];
+    return total;
+}
+
+static double typical_cost(const char *kind, CUfunction kernel, CUstream stream, size_t batches, double *costs) {
     for (size_t i = 0; i < batches; i++) {
         uint64_t start = now_ns();
         for (int j = 0; j < BATCH; j++)
@@ -41,6 +49,8 @@ static double median_cost(CUfunction kernel, CUstream stream, size_t batches, do
         costs[i] = (double)(now_ns() - start) / BATCH;
     }
     MUST(cuStreamSynchronize(stream));
+    if (!strcmp(kind, "mean"))
+        return sum(costs, batches) / (double)batches;
     qsort(costs, batches, sizeof(*costs), compare);
     return costs[batches / 2];
 }
@@ -52,7 +62,7 @@ int main(int argc, char **argv) {
     CUmodule module;
     CUfunction kernel;
     CUstream stream = NULL;
-    FILE *file = argc == 4 ? fopen(argv[1], "r") : NULL;
+    FILE *file = argc == 5 ? fopen(argv[1], "r") : NULL;
     if (!file || fread(ptx, 1, sizeof(ptx) - 1, file) == 0)
         return 2;
     size_t batches = strtoul(argv[2], NULL, 10) / BATCH;
@@ -67,7 +77,7 @@ int main(int argc, char **argv) {
         MUST(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     for (int c = getchar(); c != EOF && costs; c = getchar())
         if (c == '\n') {
-            printf("%.2f\n", median_cost(kernel, stream, batches, costs));
+            printf("%.2f\n", typical_cost(argv[4], kernel, stream, batches, costs));
             fflush(stdout);
         }
     return 0;
