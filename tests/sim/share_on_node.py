@@ -104,6 +104,10 @@ class Share:
         """What the live processes of the share are charged."""
         return self._open.usage().held_bytes
 
+    def pinned(self) -> int:
+        """Host memory that its live processes have pinned, as their slots say."""
+        return sum(slot.pinned_bytes for slot in self._open.usage().slots)
+
     def held(self) -> int:
         """Physical memory of all processes of the node, as the node counts it."""
         return sum(
