@@ -137,12 +137,13 @@ CUresult cuFuncIsLoaded(CUfunctionLoadingState *state, CUfunction handle) {
         return result;
     if (!state)
         return CUDA_ERROR_INVALID_VALUE;
-    *state = CU_FUNCTION_LOADING_STATE_LOADED;
+    *state = function->module->loaded ? CU_FUNCTION_LOADING_STATE_LOADED : CU_FUNCTION_LOADING_STATE_UNLOADED;
     return CUDA_SUCCESS;
 }
 CUresult cuFuncLoad(CUfunction handle) {
     struct function *function;
-    return find(handle, &function);
+    CUresult result = find(handle, &function);
+    return result ? result : function_load(function);
 }
 
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *count, CUfunction handle, int threads,

@@ -30,6 +30,18 @@ struct node *exec_node(struct exec *exec, CUgraphNode handle) {
     return exec && node ? node_from(exec->graph, node) : NULL;
 }
 
+static CUresult load_functions(const struct graph *graph) {
+    CUresult result = CUDA_SUCCESS;
+    for (size_t i = 0; !result && i < graph->node_count; i++) {
+        const struct work *work = &graph->nodes[i]->work;
+        if (work->kind == WORK_KERNEL)
+            result = function_load(work->kernel.function);
+        if (work->kind == WORK_CHILD)
+            result = load_functions(work->child);
+    }
+    return result;
+}
+
 static CUresult instantiate(CUgraphExec *handle, CUgraph graph_handle, unsigned long long flags) {
     CUresult result = require_init();
     if (result)
@@ -43,8 +55,13 @@ static CUresult instantiate(CUgraphExec *handle, CUgraph graph_handle, unsigned 
     exec->flags = flags;
     exec->id = ++last_id;
     result = graph_clone(graph, &exec->graph);
-    if (!result && (result = graph_sort(exec->graph)))
-        graph_delete(exec->graph);
+    if (!result) {
+        result = graph_sort(exec->graph);
+        if (!result)
+            result = load_functions(exec->graph);
+        if (result)
+            graph_delete(exec->graph);
+    }
     if (result) {
         object_delete(MAGIC_EXEC, exec);
         return result;

@@ -90,6 +90,9 @@ static void model(const struct sim_gpu *gpu, const struct work_kernel *kernel, s
 CUresult kernel_run(struct stream *stream, const struct work_kernel *kernel) {
     const struct kernel_body *body = kernel->function->body;
     struct engine_op op = {.kind = ENGINE_OP_KERNEL};
+    CUresult result = function_load(kernel->function);
+    if (result)
+        return result;
     model(engine_gpu(stream->context->gpu), kernel, &op);
     struct body_call *call = NULL;
     if (body && body->run) {
@@ -101,7 +104,7 @@ CUresult kernel_run(struct stream *stream, const struct work_kernel *kernel) {
         op.effect = run_body;
         op.arg = call;
     }
-    CUresult result = stream_submit(stream, &op, NULL);
+    result = stream_submit(stream, &op, NULL);
     if (result) {
         free(call);
         return result;

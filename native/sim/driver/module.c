@@ -14,13 +14,32 @@ static uint64_t blocks(uint64_t bytes) {
 
 /* Code is packed: a module takes a new block of the card only when the last one is full. */
 static int take_code(struct context *context, uint64_t bytes) {
-    lock_driver();
     uint64_t more = blocks(context->code_bytes + bytes) - blocks(context->code_bytes);
     int error = more ? engine_memory_reserve(context->gpu, more) : 0;
     if (!error)
         context->code_bytes += bytes;
-    unlock_driver();
     return error;
+}
+
+/* As the driver since CUDA 12.2, unless the program says otherwise. */
+static bool loads_lazily(void) {
+    const char *mode = getenv("CUDA_MODULE_LOADING");
+    return !mode || strcmp(mode, "EAGER") != 0;
+}
+
+static CUresult load_code(struct module *module) {
+    int error = 0;
+    lock_driver();
+    if (!module->loaded)
+        error = take_code(module->context, module->image.code_bytes);
+    if (!error)
+        module->loaded = true;
+    unlock_driver();
+    return from_errno(error);
+}
+
+CUresult function_load(const struct function *function) {
+    return function->module->loaded ? CUDA_SUCCESS : load_code(function->module);
 }
 
 static void give_code_back(struct context *context, uint64_t bytes) {
@@ -98,13 +117,13 @@ CUresult module_load(struct context *context, const void *data, size_t bytes, st
     }
     module->magic = MAGIC_MODULE;
     module->context = context;
-    int error = take_code(context, module->image.code_bytes);
-    if (error) {
+    CUresult result = loads_lazily() ? CUDA_SUCCESS : load_code(module);
+    if (result) {
         image_free(&module->image);
         object_delete(MAGIC_MODULE, module);
-        return from_errno(error);
+        return result;
     }
-    CUresult result = from_errno(make_variables(module));
+    result = from_errno(make_variables(module));
     if (!result)
         result = make_functions(module);
     lock_driver();
@@ -123,7 +142,8 @@ static void end(struct module *module) {
     while (*link != module)
         link = &(*link)->next;
     *link = module->next;
-    give_code_back(module->context, module->image.code_bytes);
+    if (module->loaded)
+        give_code_back(module->context, module->image.code_bytes);
     if (module->variables)
         engine_memory_free(module->variables);
     end_functions(module);
@@ -300,6 +320,6 @@ CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode) {
         return result;
     if (!mode)
         return CUDA_ERROR_INVALID_VALUE;
-    *mode = CU_MODULE_EAGER_LOADING;
+    *mode = loads_lazily() ? CU_MODULE_LAZY_LOADING : CU_MODULE_EAGER_LOADING;
     return CUDA_SUCCESS;
 }

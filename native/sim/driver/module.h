@@ -12,6 +12,7 @@ struct module {
     struct function **functions; /* one for each of the image's */
     uint64_t variables;          /* device memory with all variables, 256 bytes aligned; 0: none */
     struct library *library;     /* NULL: loaded by cuModuleLoad... */
+    _Atomic bool loaded;         /* its code is on the card */
     struct module *next;
 };
 

@@ -276,6 +276,8 @@ struct function {
         unsigned char *arguments; /* OLD_ARGUMENT_BYTES of them, from the first on; owned */
     } old;
 };
+/* With lazy loading the code of a module comes onto the card when the first of its functions is used. */
+CUresult function_load(const struct function *function);
 CUresult kernel_run(struct stream *stream, const struct work_kernel *kernel);
 CUresult kernel_fill(struct work_kernel *ret_kernel, CUfunction function, const uint32_t grid[3],
                      const uint32_t block[3], uint32_t shared_bytes, void **parameters, void **extra);

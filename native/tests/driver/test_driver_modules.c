@@ -162,6 +162,79 @@ CASE(a_librarys_kernel_runs_in_every_context_and_its_module_goes_with_it) {
     CHECK_EQUAL(cuLaunchKernel(function, 1, 1, 1, 32, 1, 1, 0, NULL, parameters, NULL), CUDA_ERROR_INVALID_HANDLE);
 }
 
+/* PTX whose one kernel takes more than a block of the card. */
+static char *large_text(void) {
+    static char large[(5 << 20) + 200];
+    int head = sprintf(large, ".version 7.0\n.target sm_52\n.address_size 64\n.visible .entry large()\n{ ");
+    memset(large + head, ' ', 5 << 20);
+    memcpy(large + head + (5 << 20), "ret; }\n", 8);
+    return large;
+}
+
+static CUfunction load_large(CUmodule *module) {
+    CUfunction function;
+    OK(cuModuleLoadData(module, large_text()));
+    OK(cuModuleGetFunction(&function, *module, "large"));
+    return function;
+}
+
+CASE(code_takes_memory_when_it_is_first_used) {
+    CUmoduleLoadingMode mode;
+    CUfunctionLoadingState state;
+    CUmodule module;
+    size_t before = free_bytes();
+    OK(cuModuleGetLoadingMode(&mode));
+    CHECK_EQUAL(mode, CU_MODULE_LAZY_LOADING);
+    CUfunction function = load_large(&module);
+    CHECK_EQUAL(free_bytes(), before);
+    OK(cuFuncIsLoaded(&state, function));
+    CHECK_EQUAL(state, CU_FUNCTION_LOADING_STATE_UNLOADED);
+    OK(cuLaunchKernel(function, 1, 1, 1, 32, 1, 1, 0, NULL, NULL, NULL));
+    CHECK(free_bytes() + (4 << 20) <= before);
+    OK(cuFuncIsLoaded(&state, function));
+    CHECK_EQUAL(state, CU_FUNCTION_LOADING_STATE_LOADED);
+    OK(cuModuleUnload(module));
+    CHECK_EQUAL(free_bytes(), before);
+}
+
+CASE(a_graph_loads_its_kernels_when_it_is_instantiated) {
+    CUmodule module;
+    CUgraph graph;
+    CUgraphExec executable;
+    CUgraphNode node;
+    size_t before = free_bytes();
+    CUDA_KERNEL_NODE_PARAMS parameters = {.func = load_large(&module),
+                                          .gridDimX = 1,
+                                          .gridDimY = 1,
+                                          .gridDimZ = 1,
+                                          .blockDimX = 1,
+                                          .blockDimY = 1,
+                                          .blockDimZ = 1};
+    OK(cuGraphCreate(&graph, 0));
+    OK(cuGraphAddKernelNode_v2(&node, graph, NULL, 0, &parameters));
+    CHECK_EQUAL(free_bytes(), before);
+    OK(cuGraphInstantiateWithFlags(&executable, graph, 0));
+    CHECK(free_bytes() + (4 << 20) <= before);
+    OK(cuGraphExecDestroy(executable));
+    OK(cuGraphDestroy(graph));
+    OK(cuModuleUnload(module));
+    CHECK_EQUAL(free_bytes(), before);
+}
+
+CASE(eager_loading_takes_the_memory_at_once) {
+    CUmoduleLoadingMode mode;
+    CUmodule module;
+    size_t before = free_bytes();
+    setenv("CUDA_MODULE_LOADING", "EAGER", 1);
+    OK(cuModuleGetLoadingMode(&mode));
+    CHECK_EQUAL(mode, CU_MODULE_EAGER_LOADING);
+    load_large(&module);
+    CHECK(free_bytes() + (4 << 20) <= before);
+    unsetenv("CUDA_MODULE_LOADING");
+    OK(cuModuleUnload(module));
+    CHECK_EQUAL(free_bytes(), before);
+}
+
 int main(int argc, char **argv) {
     node_new();
     context_new();
