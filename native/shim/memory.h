@@ -182,8 +182,12 @@ void memory_export_end(const struct memory_export *export);
 /* cuMemFree of an allocation with an IPC handle; its record is out of the table. */
 CUresult memory_export_free(const struct memory_record *record);
 
-/* The current context may have loaded code: pacing calls it when it sees a function for the first time. */
+/* --- memory_module.c ---------------------------------------------------------------------------------------- */
+
+/* Code may have been loaded just now: into the current context, into any. Cheap: the next look at the account, or
+ * the next reservation, finds out. */
 void memory_module_used(void);
+void memory_module_used_anywhere(void);
 
 /* --- memory_nvml.c ------------------------------------------------------------------------------------------ */
 

@@ -102,6 +102,15 @@ void memory_module_used(void) {
         memory_overhead_touch(gpu);
 }
 
+static void touch(struct memory_gpu *gpu, void *unused) {
+    (void)unused;
+    memory_overhead_touch(gpu);
+}
+
+void memory_module_used_anywhere(void) {
+    memory_each_gpu(touch, NULL);
+}
+
 CUresult cuModuleGetFunction(CUfunction *hfunc, CUmodule hmod, const char *name) {
     CUresult result = real.cuModuleGetFunction(hfunc, hmod, name);
     memory_module_used();

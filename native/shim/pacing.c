@@ -1,6 +1,7 @@
 /* The slow way of a launch, and what else a program does with its streams. */
 #include "pacing.h"
 
+#include "memory.h"
 #include "pacing_stream.h"
 
 #define SETTLE_AGAIN_NS UINT64_C(200000)
@@ -56,13 +57,16 @@ static void announce(struct pacing_stream *stream) {
 void pacing_end_slow(struct pacing_work *work, bool launched) {
     struct pacing_stream *stream = stream_of(work);
     uint64_t known_ns;
+    bool known = pacing_cost_known(work->key, &known_ns);
+    if (launched && !known)
+        memory_module_used(); /* the driver may have loaded its code just now */
     memory_lock_take(&stream->lock);
     if (launched) {
         struct pacing_relaxed relaxed = pacing_relax();
         stream->carried += PACING_ONE_LAUNCH + work->predicted_ns;
         atomic_store_explicit(&stream->lane.last_key, work->key, memory_order_relaxed);
         /* Between overlapping launches a marker would part them; what was never measured is worth it once. */
-        if (!stream->overlapping || !pacing_cost_known(work->key, &known_ns))
+        if (!stream->overlapping || !known)
             pacing_marker_record(stream, false);
         pacing_unrelax(relaxed);
         pacing_forecast(stream, gpuslice_now_ns());

@@ -3,6 +3,7 @@
 The truth is what the simulated node counts as physical memory of the share's processes.
 """
 
+import json
 import select
 import signal
 import subprocess
@@ -244,6 +245,20 @@ def test_what_an_importer_still_holds_is_not_given_back_to_its_exporter(share: S
         tenant.ends()
 
 
+def test_pinned_host_memory_is_shown_and_not_charged(share: Share) -> None:
+    tenant = share.start_python(HERE / "scripts" / "memory_pinned.py")
+    assert tenant.process.stdout
+    seen: list[int] = []
+    while line := tenant.process.stdout.readline():
+        seen.append(json.loads(line)["pinned"])
+        assert share.pinned() == seen[-1], seen
+        assert share.charged() == share.held()
+        tenant.goes_on()
+    tenant.ends()
+    assert max(seen) > 6 * MIB
+    assert seen[-1] == 0
+
+
 @pytest.mark.parametrize(
     "story",
     [
@@ -258,6 +273,9 @@ def test_what_an_importer_still_holds_is_not_given_back_to_its_exporter(share: S
         "exported_neighbours_unmapped_at_once",
         "nothing_named",
         "module",
+        "code_loaded_at_the_first_launch",
+        "code_of_a_library_loaded_at_the_first_launch",
+        "code_loaded_for_a_graph",
         "host_memory",
         "other_gpu",
     ],

@@ -225,6 +225,52 @@ def module() -> None:
     assert look("freed") == before
 
 
+def large_image() -> bytes:
+    """Its kernel takes more than a block of the card."""
+    head = b".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry large()\n{ "
+    return head + b" " * (5 * MIB) + b"ret; }\n"
+
+
+def launch(function, stream=0) -> None:
+    check(driver.cuLaunchKernel(function, *(1, 1, 1), *(32, 1, 1), 0, stream, 0, 0))
+
+
+def code_loaded_at_the_first_launch() -> None:
+    primary()
+    loaded = check(driver.cuModuleLoadData(large_image()))
+    function = check(driver.cuModuleGetFunction(loaded, b"large"))
+    before = look("known")
+    launch(function)
+    assert look("launched") <= before - 4 * MIB
+    check(driver.cuModuleUnload(loaded))
+    assert look("unloaded") == before
+
+
+def code_of_a_library_loaded_at_the_first_launch() -> None:
+    primary()
+    library = check(driver.cuLibraryLoadData(large_image(), None, None, 0, None, None, 0))
+    kernel = check(driver.cuLibraryGetKernel(library, b"large"))
+    before = look("known")
+    launch(driver.CUfunction(int(kernel)))
+    assert look("launched") <= before - 4 * MIB
+    check(driver.cuLibraryUnload(library))
+    assert look("unloaded") == before
+
+
+def code_loaded_for_a_graph() -> None:
+    primary()
+    loaded = check(driver.cuModuleLoadData(large_image()))
+    function = check(driver.cuModuleGetFunction(loaded, b"large"))
+    stream = check(driver.cuStreamCreate(0))
+    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
+    check(driver.cuStreamBeginCapture(stream, mode))
+    launch(function, stream)
+    graph = check(driver.cuStreamEndCapture(stream))
+    before = look("captured")
+    check(driver.cuGraphInstantiate(graph, 0))
+    assert look("instantiated") <= before - 4 * MIB
+
+
 def host_memory() -> None:
     """Pinned memory is the host's: it is never charged."""
     primary()
