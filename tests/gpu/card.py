@@ -22,6 +22,12 @@ class Card:
     uuid: str
 
     @property
+    def cuda_version(self) -> int:
+        """The newest that the driver serves, as CUDA counts: 12040 for 12.4."""
+        major, minor = self.machine.cuda_version.split(".")
+        return int(major) * 1000 + int(minor) * 10
+
+    @property
     def simulated(self) -> bool:
         return self.machine.gpu.endswith(SIMULATED)
 
