@@ -4,22 +4,36 @@
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../region/share.h"
 
 /* Limits and membership change seldom, and finding out takes a system call for each process. */
 #define LOOK_AGAIN_NS UINT64_C(10000000)
+/* A tenant can make it dear, by tens of thousands of locks in its usage file: then it is done seldom, and not to the
+ * end, so that the other shares of the GPU lose this part of the arbiter's time at most. */
+#define LOOK_AT_MOST_NS UINT64_C(1000000)
+#define LOOK_SELDOM 100u
 #define BEAT_NS UINT64_C(50000000) /* half of what is promised: a late thread is no stale heartbeat */
 
-static void find_live(struct arbiter_seat *seat) {
+/* What this thread has cost so far: to be preempted costs nobody's turn. */
+static uint64_t spent_ns(void) {
+    struct timespec spent;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+    return (uint64_t)spent.tv_sec * UINT64_C(1000000000) + (uint64_t)spent.tv_nsec;
+}
+
+static void find_live(struct arbiter_seat *seat, uint64_t now_ns) {
+    uint64_t before_ns = spent_ns();
     seat->live_count = 0;
-    for (uint32_t slot = 0; seat->live_count < SEAT_LIVE_MAX; slot++) {
+    for (uint32_t slot = 0; seat->live_count < SEAT_LIVE_MAX && spent_ns() - before_ns < LOOK_AT_MOST_NS; slot++) {
         slot = agent_next_held(seat->files->usage, slot);
         if (slot >= GPUSLICE_SLOTS)
             break;
         seat->live[seat->live_count++] = (uint16_t)slot;
     }
+    seat->look_not_before_ns = now_ns + (spent_ns() - before_ns) * LOOK_SELDOM;
 }
 
 static void read_limits(struct arbiter_seat *seat) {
@@ -70,9 +84,10 @@ static bool read_usage(struct arbiter_seat *seat) {
 
 void seat_read(struct arbiter_seat *seat, uint64_t now_ns) {
     struct arbiter_share *account = &seat->account;
-    if (seat->looked_ns == 0 || now_ns - seat->looked_ns >= LOOK_AGAIN_NS) {
+    bool due = seat->looked_ns == 0 || now_ns - seat->looked_ns >= LOOK_AGAIN_NS;
+    if (due && now_ns >= seat->look_not_before_ns) {
         seat->looked_ns = now_ns;
-        find_live(seat);
+        find_live(seat, now_ns);
         read_limits(seat);
     }
     account->in_flight = account->waiting = false;

@@ -10,8 +10,9 @@
 struct arbiter_seat {
     struct arbiter_share account;
     struct gpuslice_agent_share *files;
-    uint64_t looked_ns;    /* when limits and `live` were last found out; 0: must be */
-    uint64_t heartbeat_ns; /* as last written */
+    uint64_t looked_ns;          /* when limits and `live` were last found out; 0: must be */
+    uint64_t look_not_before_ns; /* it was dear to find out */
+    uint64_t heartbeat_ns;       /* as last written */
     uint32_t live_count;
     uint16_t live[SEAT_LIVE_MAX]; /* the slots that processes hold, ascending */
 };

@@ -134,7 +134,10 @@ void memory_graph_expect_allocations(void);
 CUresult memory_graph_launch(CUgraphExec handle, CUstream stream, CUresult (*launch)(CUgraphExec, CUstream));
 /* `result` of an instantiation goes in, what the program is told comes out. */
 CUresult memory_graph_instantiated(CUresult result, const CUgraphExec *executable, CUgraph graph);
-void memory_graph_destroyed(CUgraphExec handle);
+/* The executable is about to be destroyed; true: it is out of the account. Then whether it was (NULL: it was not in).
+ */
+bool memory_graph_ends(CUgraphExec handle, struct memory_record *ret_record);
+void memory_graph_ended(const struct memory_record *record, bool destroyed);
 
 /* --- memory_overhead.c -------------------------------------------------------------------------------------- */
 

@@ -167,12 +167,19 @@ CUresult memory_graph_instantiated(CUresult result, const CUgraphExec *executabl
     return follow(*executable, graph) ? result : REFUSED;
 }
 
-void memory_graph_destroyed(CUgraphExec handle) {
-    struct memory_record record;
-    if (!tenant_active() || has_none())
+bool memory_graph_ends(CUgraphExec handle, struct memory_record *ret_record) {
+    return tenant_active() && !has_none() && memory_table_take(&executables, (uint64_t)(uintptr_t)handle, ret_record);
+}
+
+void memory_graph_ended(const struct memory_record *record, bool destroyed) {
+    struct memory_record stale;
+    if (!record)
         return;
-    if (memory_table_take(&executables, (uint64_t)(uintptr_t)handle, &record))
-        free(record.owner);
+    if (!destroyed) {
+        memory_table_put(&executables, record, &stale);
+        return;
+    }
+    free(record->owner);
     memory_each_gpu(settle_gpu, NULL);
 }
 

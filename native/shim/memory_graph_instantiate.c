@@ -31,8 +31,10 @@ CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec *phGraphExec, CUgraph hGr
 }
 
 CUresult cuGraphExecDestroy(CUgraphExec hGraphExec) {
+    struct memory_record record;
+    /* Before the call: another thread can get the handle as soon as it is free. */
+    bool known = memory_graph_ends(hGraphExec, &record);
     CUresult result = real.cuGraphExecDestroy(hGraphExec);
-    if (result == CUDA_SUCCESS)
-        memory_graph_destroyed(hGraphExec);
+    memory_graph_ended(known ? &record : NULL, result == CUDA_SUCCESS);
     return result;
 }

@@ -163,6 +163,28 @@ def test_a_tenant_that_rings_without_end_stops_no_arbiter(shares: TimeShares) ->
             ringer.wait()
 
 
+LOCK_MANY_BYTES = """
+import fcntl, os, struct, sys
+usage = os.open(sys.argv[1], os.O_RDWR)
+for offset in (*range(-20000, -1, 2), *range(2, 1024)):  # from 0 on: process slots
+    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 2**62 + offset, 1, 0)
+    fcntl.fcntl(usage, fcntl.F_OFD_SETLK, lock)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_tenant_with_many_locks_takes_no_time_of_others(shares: TimeShares) -> None:
+    hostile = shares.add(30, Load("loop", 500))
+    shares.add(30, Load("loop", 500))
+    command = [sys.executable, "-c", LOCK_MANY_BYTES, str(hostile.directory / "usage")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as locker:
+        assert locker.stdout and locker.stdout.readline() == "locked\n"
+        _, used = shares.run(SECONDS)
+    assert used.percent == pytest.approx(30, abs=2)
+
+
 @pytest.mark.parametrize("cores", [30, 100])
 def test_streams_contexts_captures_and_threads_may_come_and_go(
     node: SimNode, shares: TimeShares, tmp_path: Path, cores: int
