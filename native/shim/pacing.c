@@ -105,10 +105,10 @@ static void mark_locked(struct pacing_stream *stream, bool breaks) {
 
 static void mark_context(struct pacing_gpu *gpu, CUcontext context, bool breaks) {
     for (struct pacing_stream *stream = gpu->streams; stream; stream = stream->next) {
-        if (!stream->handle || stream->gone || !pacing_stream_reachable(stream, context))
+        if (!stream->handle || !pacing_stream_reachable(stream, context))
             continue;
         memory_lock_take(&stream->lock);
-        if (stream->open)
+        if (stream->open && !stream->gone)
             mark_locked(stream, breaks);
         memory_lock_give(&stream->lock);
     }
@@ -170,15 +170,32 @@ void pacing_settle(void) {
     pacing_unrelax(relaxed);
 }
 
-void pacing_stream_ends(CUstream handle) {
-    struct pacing_stream *stream = tenant_active() ? pacing_stream_known((uintptr_t)handle) : NULL;
-    if (!stream)
-        return;
+/* A program may destroy a stream of a context that is not current; an event belongs to the current one. */
+static void end_stream(struct pacing_stream *stream) {
+    CUcontext popped;
+    bool pushed = real.cuCtxPushCurrent_v2(stream->context->handle) == CUDA_SUCCESS;
     memory_lock_take(&stream->lock);
-    if (stream->open)
+    if (pushed && !stream->open && pacing_unmarked(stream) > 0) /* launched while the stream was being closed */
+        pacing_open(stream, gpuslice_now_ns());
+    if (pushed && stream->open)
         mark_locked(stream, true);
-    stream->gone = true;
+    stream->gone = true; /* nothing is recorded into it from now on */
     memory_lock_give(&stream->lock);
+    if (pushed)
+        real.cuCtxPopCurrent_v2(&popped);
+}
+
+void pacing_stream_ends(CUstream handle) {
+    if (!tenant_active() || (uintptr_t)handle <= (uintptr_t)CU_STREAM_PER_THREAD)
+        return;
+    for (unsigned i = 0; i < tenant.gpu_count; i++) {
+        struct pacing_gpu *gpu = pacing_gpu_of(&tenant.gpus[i]);
+        memory_lock_take(&gpu->lock);
+        for (struct pacing_stream *stream = gpu->streams; stream; stream = stream->next)
+            if (stream->handle == (uintptr_t)handle && !stream->gone)
+                end_stream(stream);
+        memory_lock_give(&gpu->lock);
+    }
     atomic_fetch_add_explicit(&pacing_epoch, 1, memory_order_relaxed);
 }
 

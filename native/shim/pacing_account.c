@@ -78,7 +78,8 @@ void pacing_close(struct pacing_stream *stream) {
         atomic_fetch_sub_explicit(&slot->in_flight, 1, memory_order_relaxed);
 }
 
-/* Another thread's own default stream cannot be marked from here: its tail is charged as predicted. */
+/* Another thread's own default stream cannot be marked from here, nor can one that is destroyed: the tail is charged
+ * as predicted. */
 static void charge_tail(struct pacing_stream *stream) {
     uint64_t unmarked = stream->carried + atomic_exchange_explicit(&stream->lane.unmarked, 0, memory_order_acquire);
     uint64_t from_ns = stream->until_ns - (unmarked & PACING_NS_MASK);
@@ -91,6 +92,10 @@ static void charge_tail(struct pacing_stream *stream) {
 static void mark_tail(struct pacing_stream *stream, CUcontext current, uint64_t now_ns) {
     if (pacing_unmarked(stream) == 0 || stream->count > 0)
         return;
+    if (stream->gone) {
+        charge_tail(stream);
+        return;
+    }
     if (now_ns < stream->until_ns && now_ns - stream->marked_at_ns < TAIL_AFTER_NS)
         return;
     if (pacing_stream_reachable(stream, current)) {

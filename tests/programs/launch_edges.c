@@ -7,11 +7,13 @@
 #define __CUDA_API_VERSION_INTERNAL 1
 #include <cuda.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,6 +69,43 @@ static void streams_end_with_work_in_flight(void) {
         CHECK(cuStreamCreate(&stream, i % 2));
         spin(cuLaunchKernel, kernel, stream, 20000, 5);
         CHECK(cuStreamDestroy_v2(stream));
+    }
+    CHECK(cuCtxSynchronize());
+}
+
+static void pause_a_moment(int signal) {
+    (void)signal;
+    usleep(1500);
+}
+
+/* The shim may take a stream for idle while a launch into it is under way, and the program destroy it right after. */
+static void launches_are_interrupted(void) {
+    struct itimerval often = {{0, 2500}, {0, 2500}}, never = {{0, 0}, {0, 0}};
+    struct sigaction action = {.sa_handler = pause_a_moment, .sa_flags = SA_RESTART};
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (unsigned i = 0; i < 3000; i++) {
+        CUstream stream;
+        CHECK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+        spin(cuLaunchKernel, kernel, stream, 1000, 3);
+        CHECK(cuStreamDestroy_v2(stream));
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    CHECK(cuCtxSynchronize());
+}
+
+static void streams_end_while_their_context_is_not_current(void) {
+    for (unsigned i = 0; i < 300; i++) {
+        CUcontext popped;
+        CUstream streams[2];
+        for (unsigned s = 0; s < 2; s++) {
+            CHECK(cuStreamCreate(&streams[s], CU_STREAM_NON_BLOCKING));
+            spin(cuLaunchKernel, kernel, streams[s], 50000, 10);
+        }
+        CHECK(cuCtxPopCurrent_v2(&popped));
+        CHECK(cuStreamDestroy_v2(streams[0]));
+        CHECK(cuStreamDestroy_v2(streams[1]));
+        CHECK(cuCtxSetCurrent(context));
     }
     CHECK(cuCtxSynchronize());
 }
@@ -200,6 +239,10 @@ int main(int argc, char **argv) {
     set_up();
     streams_end_with_work_in_flight();
     over("streams");
+    launches_are_interrupted();
+    over("signals");
+    streams_end_while_their_context_is_not_current();
+    over("elsewhere");
     threads_have_their_own_default_streams();
     over("threads");
     captures_while_another_thread_launches();
