@@ -47,7 +47,8 @@ def locate(environ: Mapping[str, str], uid: int, service: Path = SERVICE) -> Run
     """The run directory of this user, whether or not it exists yet."""
     if named := environ.get("GPUSLICE_RUN_DIR"):
         return RunDirectory(Path(named).absolute())
-    if uid == 0 or os.path.lexists(service / "agent.sock"):
+    # The lock outlives the service: while that is restarted, its socket is not there.
+    if uid == 0 or os.path.lexists(service / "agent.lock"):
         return RunDirectory(service)
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime.startswith("/") and os.path.isdir(runtime):
@@ -117,9 +118,9 @@ def _is_served(directory: RunDirectory) -> bool:
         return probe.connect_ex(str(directory.socket)) == 0
 
 
-def was_private(directory: RunDirectory) -> bool:
-    """Whether the last agent here was a private one: then a socket it left behind means nobody."""
+def is_services(directory: RunDirectory) -> bool:
+    """Whether the last agent here was a service: then it will be back, and nobody takes over."""
     try:
-        return directory.lock.read_text().startswith("private")
+        return directory.lock.read_text().startswith("service")
     except OSError:
         return False

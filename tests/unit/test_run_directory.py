@@ -22,12 +22,12 @@ def test_root_has_the_services(tmp_path: Path) -> None:
     assert locate({"XDG_RUNTIME_DIR": str(tmp_path)}, 0).path == Path("/run/gpuslice")
 
 
-def test_a_user_has_the_services_where_its_socket_is_even_a_dead_one(tmp_path: Path) -> None:
+def test_a_user_has_the_services_where_it_has_ever_run(tmp_path: Path) -> None:
     service = tmp_path / "service"
     service.mkdir()
     environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
     assert locate(environ, 1000, service).path == tmp_path / "gpuslice"
-    (service / "agent.sock").symlink_to("nowhere")
+    (service / "agent.lock").touch()
     assert locate(environ, 1000, service).path == service
 
 
@@ -94,13 +94,20 @@ def test_the_socket_of_a_killed_private_agent_means_no_agent(tmp_path: Path) -> 
     directory = RunDirectory(tmp_path)
     directory.lock.write_text("private 1\n")
     dead_socket(directory)
-    with pytest.raises(AgentAbsentError, match="was killed"):
+    with pytest.raises(AgentAbsentError, match="No agent runs in"):
         connect(directory)
 
 
-def test_the_dead_socket_of_the_service_never_means_a_second_agent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "restarted"])
+def test_a_service_that_is_away_never_means_a_second_agent(tmp_path: Path, killed: bool) -> None:
     directory = RunDirectory(tmp_path)
     directory.lock.write_text("service 1\n")
-    dead_socket(directory)
+    if killed:
+        dead_socket(directory)
     with pytest.raises(AgentRefusedError, match="systemctl status gpuslice"):
         connect(directory)
+
+
+def test_a_path_that_no_socket_can_have_is_said(tmp_path: Path) -> None:
+    with pytest.raises(AgentRefusedError, match="path too long"):
+        connect(RunDirectory(tmp_path / ("x" * 110)))

@@ -21,7 +21,7 @@ from gpuslice_agent.errors import (
     UnknownShareError,
 )
 from gpuslice_agent.model import Share, ShareRequest, Snapshot
-from gpuslice_agent.run_directory import RunDirectory, was_private
+from gpuslice_agent.run_directory import RunDirectory, is_services
 from gpuslice_proto.gpuslice.v1 import control_pb2 as pb
 from gpuslice_proto.gpuslice.v1 import control_pb2_grpc as pb_grpc
 
@@ -125,22 +125,21 @@ def connect(directory: RunDirectory) -> Client:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(os.fspath(directory.socket))
-        except FileNotFoundError as error:
-            raise AgentAbsentError(f"No agent runs in {directory.path}.") from error
         except PermissionError as error:
             raise AgentRefusedError(
                 f"{directory.socket} belongs to an agent that does not let you in: join the group "
                 "gpuslice, or set GPUSLICE_RUN_DIR to a directory of your own."
             ) from error
-        except ConnectionRefusedError as error:
-            if was_private(directory):
-                raise AgentAbsentError(f"The agent in {directory.path} was killed.") from error
-            raise AgentRefusedError(
-                f"The service that owns {directory.path} does not answer: "
-                "look at `systemctl status gpuslice`."
-            ) from error
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            if is_services(directory):
+                raise AgentRefusedError(
+                    f"The service that owns {directory.path} does not answer: "
+                    "look at `systemctl status gpuslice`."
+                ) from error
+            raise AgentAbsentError(f"No agent runs in {directory.path}.") from error
         except OSError as error:
+            # Python itself refuses a path that is too long, and then there is no errno.
             raise AgentRefusedError(
-                f"{directory.socket} cannot be opened: {error.strerror}."
+                f"{directory.socket} cannot be opened: {error.strerror or error}."
             ) from error
     return Client(directory)
