@@ -34,7 +34,7 @@ UNUSED_CHECK_SECONDS = 0.2
 async def run(config: Config, manager: ServiceManager) -> None:
     """Runs the agent until SIGTERM, or until a part of it fails: then all stop and this raises.
 
-    A private agent ends by itself, some seconds after its last share.
+    A private agent ends by itself, some seconds after its last share and who watched it.
     """
     _log_to_stderr(config)
     directory = RunDirectory(config.run_dir)
@@ -131,7 +131,7 @@ class Agent:
         used = loop.time()
         while True:
             await asyncio.sleep(UNUSED_CHECK_SECONDS)
-            if self._shares.all() or self._control.is_changing:
+            if self._shares.all() or self._control.is_changing or self._inventory.watched:
                 used = loop.time()
             elif loop.time() - used >= self._config.private_grace:
                 # Nothing runs between this and the refusal of whoever comes now.

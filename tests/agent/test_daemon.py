@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gpuslice_agent.control.client import Client, connect
 from gpuslice_agent.errors import (
     AgentAbsentError,
+    AgentRefusedError,
     AllocationError,
     RequestError,
     UnknownShareError,
@@ -185,7 +186,7 @@ def test_the_agent_ends_on_sigterm_and_shares_outlive_it(daemon: Daemon) -> None
         (share,) = client.create(SMALL)
     assert daemon.stop() == 0
     assert Path(share.directory, "grant").exists()
-    with pytest.raises(AgentAbsentError):
+    with pytest.raises(AgentRefusedError):  # it will be back: nobody takes its shares over
         connect(daemon.directory)
 
 
@@ -224,6 +225,17 @@ def test_a_private_agent_ends_with_its_last_share(node: SimNode, run_dir: Path) 
 def test_a_private_agent_that_nobody_asks_ends(node: SimNode, run_dir: Path) -> None:
     environment = node.environment(os.environ)
     with started(environment, run_dir, "--private", "--private-grace", "0.1") as daemon:
+        assert daemon.process.wait() == 0
+
+
+def test_a_private_agent_stays_while_somebody_watches(node: SimNode, run_dir: Path) -> None:
+    environment = node.environment(os.environ)
+    with started(environment, run_dir, "--private", "--private-grace", "0.1") as daemon:
+        with daemon.client() as client:
+            snapshots = client.watch()
+            next(snapshots)
+            time.sleep(1)
+            assert daemon.process.poll() is None
         assert daemon.process.wait() == 0
 
 
