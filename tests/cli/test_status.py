@@ -89,6 +89,13 @@ def test_the_tables_name_gpus_shares_and_processes(on_node: Cli) -> None:
         assert text in done.stdout
 
 
+def test_a_terminal_that_knows_ascii_only_gets_tables_too(on_node: Cli) -> None:
+    on_node.environment |= {"PYTHONIOENCODING": "ascii"}
+    done = on_node("status")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "A100" in done.stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_watch_goes_on_until_it_is_interrupted(on_node: Cli, number: signal.Signals) -> None:
     with on_node.start("status", "--json", "--watch", "--interval", "0.1") as process:

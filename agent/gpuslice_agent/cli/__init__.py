@@ -4,6 +4,7 @@ Every error ends here as one sentence on stderr: exit status 2 where the call is
 """
 
 import importlib
+import io
 import sys
 
 import click
@@ -46,6 +47,9 @@ def gpuslice() -> None:
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a degree sign where the locale knows ASCII only
     sys.exit(_status_of(sys.argv[1:]))
 
 
