@@ -97,7 +97,9 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     # Other GPUSLICE_ variables (shares, simulated node) speak to the shim and the simulation.
     names = Config.__struct_fields__
-    return {name: environ[_variable(name)] for name in names if _variable(name) in environ}
+    given = {name: environ[_variable(name)] for name in names if _variable(name) in environ}
+    # As for every command: an empty GPUSLICE_RUN_DIR names none.
+    return {name: value for name, value in given.items() if value or name != "run_dir"}
 
 
 def _variable(name: str) -> str:

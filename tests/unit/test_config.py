@@ -31,6 +31,10 @@ def test_a_user_without_a_service_keeps_the_ledger_in_the_run_directory() -> Non
     assert config.state_dir == Path("/somewhere/run/state")
 
 
+def test_an_empty_run_directory_of_the_environment_names_none() -> None:
+    assert load(None, {"GPUSLICE_RUN_DIR": ""}, {}, uid=0).run_dir == Path("/run/gpuslice")
+
+
 def test_the_service_keeps_the_ledger_where_it_outlives_the_run_directory() -> None:
     assert load(None, {}, {}, uid=0).state_dir == Path("/var/lib/gpuslice")
 
