@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gpuslice_agent import mounts, native_files
 from gpuslice_agent.environment import simulated_environment
-from gpuslice_agent.errors import GpusliceError
+from gpuslice_agent.errors import GpusliceError, RequestError
 from gpuslice_agent.run_directory import RunDirectory
 
 STOP_SECONDS = 5.0
@@ -95,7 +95,8 @@ def _ask(*arguments: str) -> str:
         raise SimulationError(f"{program} cannot be run: {error.strerror}.") from error
     if done.returncode != 0:
         sentence = done.stderr.strip().removeprefix("gpuslice-sim-node: ")
-        raise SimulationError(sentence or f"{program.name} ended with status {done.returncode}.")
+        wrong = RequestError if done.returncode == 2 else SimulationError
+        raise wrong(sentence or f"{program.name} ended with status {done.returncode}.")
     return done.stdout
 
 

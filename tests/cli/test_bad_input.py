@@ -24,6 +24,7 @@ WRONG = [
     (("run", "--speed", "30", "--", "true"), "--speed"),
     (("sim", "--profile", "t4"), "Nothing to run"),
     (("sim", "--", "true"), "Name a node"),
+    (("sim", "--profile", "abacus", "--", "true"), "no profile 'abacus', only t4, "),
     (("sim", "--profile", "t4", "--gpus", "0", "--", "true"), "--gpus"),
     (("status", "--watch", "--interval", "0"), "--interval"),
     (("agent", "--poll-interval", "often"), "--poll-interval"),

@@ -55,11 +55,11 @@ static int create(int argc, char **argv) {
     if (!profile || argc - optind != 1)
         return usage();
     char reason[256];
-    if (node_create(argv[optind], profile, (unsigned)gpus, seed, reason) < 0) {
-        fprintf(stderr, "gpuslice-sim-node: %s\n", reason);
-        return 1;
-    }
-    return 0;
+    int result = node_create(argv[optind], profile, (unsigned)gpus, seed, reason);
+    if (result == 0)
+        return 0;
+    fprintf(stderr, "gpuslice-sim-node: %s\n", reason);
+    return result == -EINVAL ? 2 : 1; // no such profile: the call is wrong
 }
 
 static int show(const char *directory) {
