@@ -4,7 +4,7 @@ import logging
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from gpuslice_agent.allocation import Defaults, allocate, resize
 from gpuslice_agent.enforcement import ContextOverhead, Enforcement, corrupt
@@ -16,7 +16,7 @@ from gpuslice_agent.errors import (
 )
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
-from gpuslice_agent.model import Allocation, Share, ShareRequest, ShareState, Snapshot
+from gpuslice_agent.model import Allocation, Limits, Share, ShareRequest, ShareState, Snapshot
 from gpuslice_agent.owners import Owners
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Shares:
                 f"Share {share_id} holds {used} bytes: it cannot be made smaller than that."
             )
         self._shares[share_id] = self._enforcement.look(replace(share, limits=limits))
-        log.info("share resized id=%s limits=%s", share_id, limits)
+        log.info("share resized id=%s %s", share_id, _text(limits))
         return self._shares[share_id]
 
     def release(self, share_ids: Iterable[str]) -> None:
@@ -103,7 +103,7 @@ class Shares:
         try:
             self._ledger.delete(share.id for share in over)
         except LedgerError as error:
-            log.error("ended shares stay in the ledger: %s", error)
+            log.error("ended shares stay in the ledger reason=%s", error)
             return
         for share in over:
             self._end(share)
@@ -151,7 +151,8 @@ class Shares:
             self.sweep()
             raise
         for share in new:
-            log.info("share created id=%s uuid=%s %s", share.id, share.gpu_uuid, share.limits)
+            text = _text(share.limits)
+            log.info("share created id=%s uuid=%s %s", share.id, share.gpu_uuid, text)
         return tuple(self._shares[share.id] for share in new)
 
     def _snapshot(self) -> Snapshot:
@@ -202,3 +203,7 @@ class Shares:
             self._shares[share.id] = self._enforcement.start(share, overhead)
         except EnforcementError as error:
             self._corrupt(share, error)
+
+
+def _text(limits: Limits) -> str:
+    return " ".join(f"{name}={value}" for name, value in asdict(limits).items())
