@@ -27,6 +27,9 @@
 /* How long a wrong or false forecast can hold the others up. */
 #define DRAIN_MAX_NS (100 * MS)
 #define DRAIN_LATE_NS (1 * MS)
+/* When all that executed in a drain has been told, and how much of one may be an honest forecast's error. */
+#define DRAIN_TOLD_NS (20 * MS)
+#define DRAIN_FREE_NS (5 * MS)
 /* When all is quiet: how long to keep looking before sleeping on the doorbells, and how often to look. */
 #define LINGER_NS (20 * MS)
 #define LOOK_SOONEST_NS (MS / 2)
@@ -121,9 +124,22 @@ static void observe_work(struct arbiter_share *share, struct arbiter_share *cons
         join_leftover(share, shares, count);
 }
 
+/* A share that says that its work executes, and does not use the GPU while the others wait for it, pays for that time
+ * as if it had: otherwise a false forecast is everybody's loss but its own. */
+static void pay_for_drain(struct arbiter_share *share, uint64_t now_ns) {
+    if (share->drained_ns == 0 || now_ns - share->drain_ended_ns < (uint64_t)DRAIN_TOLD_NS)
+        return;
+    uint64_t used_ns = share->charged_ns - share->drain_charged_ns;
+    if (share->drained_ns > used_ns + (uint64_t)DRAIN_FREE_NS)
+        share->balance_ns -= (int64_t)(share->drained_ns - used_ns);
+    share->drained_ns = 0;
+}
+
 static void observe(struct arbiter_share *const *shares, size_t count, uint64_t passed_ns, uint64_t now_ns) {
     for (size_t i = 0; i < count; i++)
         arbiter_charge(shares[i], shares, count, now_ns);
+    for (size_t i = 0; i < count; i++)
+        pay_for_drain(shares[i], now_ns);
     for (size_t i = 0; i < count; i++) {
         settle(shares[i]);
         observe_work(shares[i], shares, count, now_ns);
@@ -206,10 +222,15 @@ static uint64_t drained_at(const struct arbiter_state *state, uint64_t now_ns) {
 static void hand_over(struct arbiter_state *state, struct arbiter_share *next, struct arbiter_share *const *shares,
                       size_t count, uint64_t now_ns) {
     if (next != state->holder && state->holder) {
-        if (state->drain_began_ns == 0)
+        if (state->drain_began_ns == 0) {
             state->drain_began_ns = now_ns;
+            state->drain_charged_ns = state->holder->charged_ns;
+        }
         if (drained_at(state, now_ns) > now_ns)
             return;
+        state->holder->drained_ns = now_ns - state->drain_began_ns;
+        state->holder->drain_ended_ns = now_ns;
+        state->holder->drain_charged_ns = state->drain_charged_ns;
     }
     state->holder = next;
     state->drain_began_ns = 0;

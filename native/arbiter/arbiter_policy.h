@@ -31,14 +31,16 @@ struct arbiter_share {
     uint64_t busy_ns, covered_until_ns;
 
     /* Account. */
-    bool known;            /* busy_ns has been seen once: what was before is nobody's debt */
-    bool dry;              /* has used up its balance, and waits until a burst is saved up */
-    int64_t balance_ns;    /* GPU time earned and not used; negative: debt */
-    uint64_t charged_ns;   /* GPU time it was charged when it was seen, before later splits */
-    uint64_t overlap_ns;   /* of busy_ns: what was split off for others */
-    uint64_t leftover_ns;  /* used of what others left, divided by weight */
-    bool working;          /* has work, or had it a moment ago */
-    uint64_t worked_at_ns; /* when it last had work */
+    bool known;                                /* busy_ns has been seen once: what was before is nobody's debt */
+    bool dry;                                  /* has used up its balance, and waits until a burst is saved up */
+    int64_t balance_ns;                        /* GPU time earned and not used; negative: debt */
+    uint64_t charged_ns;                       /* GPU time it was charged when it was seen, before later splits */
+    uint64_t overlap_ns;                       /* of busy_ns: what was split off for others */
+    uint64_t leftover_ns;                      /* used of what others left, divided by weight */
+    bool working;                              /* has work, or had it a moment ago */
+    uint64_t worked_at_ns;                     /* when it last had work */
+    uint64_t drained_ns;                       /* how long the others waited for its last work to end; 0: paid for */
+    uint64_t drain_ended_ns, drain_charged_ns; /* when that was over; charged_ns when it began */
     uint64_t seen_busy_ns, seen_covered_ns;
     struct arbiter_span spans[ARBITER_SPANS]; /* newest last; from == until: empty */
 
@@ -52,6 +54,7 @@ struct arbiter_state {
     uint64_t turn_began_ns;       /* when it began */
     uint64_t turn_charged_ns;     /* the holder's charged_ns then */
     uint64_t turn_ends_ns;        /* when the turn is looked at again */
+    uint64_t drain_charged_ns;    /* the holder's charged_ns when the drain began */
     uint64_t drain_began_ns;      /* the holder's turn is over, its last work still executes; 0: not so */
     uint64_t decided_at_ns;       /* the last call; 0: none */
 };

@@ -20,6 +20,7 @@ struct tenant {
     uint64_t queue_ns; /* work launched and not executed */
     uint64_t used_ns;  /* GPU time it really got */
     uint64_t busy_ns, covered_ns;
+    bool lies; /* says that its work will execute for another second, and launches none */
 };
 
 struct model {
@@ -54,7 +55,7 @@ static bool active(const struct tenant *tenant, uint64_t now_ns) {
 }
 
 static void launch(struct tenant *tenant, uint64_t now_ns) {
-    while (active(tenant, now_ns) && tenant->share.run &&
+    while (active(tenant, now_ns) && !tenant->lies && tenant->share.run &&
            tenant->busy_ns + tenant->queue_ns < tenant->share.credit_ns && tenant->queue_ns < RUN_AHEAD_NS)
         tenant->queue_ns += tenant->kernel_ns;
 }
@@ -84,6 +85,10 @@ static void decide(struct model *model) {
         shares[i] = &tenant->share;
         tenant->share.in_flight = tenant->queue_ns > 0;
         tenant->share.in_flight_until_ns = model->now_ns + tenant->queue_ns;
+        if (tenant->lies) {
+            tenant->share.in_flight = true;
+            tenant->share.in_flight_until_ns = model->now_ns + 1000 * MS;
+        }
         tenant->share.waiting = tenant->queue_ns == 0 && active(tenant, model->now_ns);
         tenant->share.busy_ns = tenant->busy_ns;
         tenant->share.covered_until_ns = tenant->covered_ns;
@@ -125,6 +130,15 @@ CASE(a_capped_share_gets_its_part_even_alone) {
         run_until(&model, 11000 * MS);
         expect_within(percent(tenant, 10000 * MS), 30, 0.6);
     }
+}
+
+CASE(a_false_forecast_is_paid_for_by_who_made_it) {
+    struct model model = new_model();
+    struct tenant *liar = add(&model, 30, GPUSLICE_POLICY_HARD, 500 * US);
+    struct tenant *honest = add(&model, 70, GPUSLICE_POLICY_HARD, 500 * US);
+    liar->lies = true;
+    run_until(&model, 11000 * MS);
+    CHECK(percent(honest, 10000 * MS) > 50); /* the turns themselves are the liar's to waste */
 }
 
 CASE(two_busy_shares_get_what_they_asked_for) {
