@@ -6,13 +6,15 @@
 #   make lint           what `make test` checks first
 #   make stress         tenants and agents killed at random, for GPUSLICE_STRESS_SECONDS (600)
 #   make bench          every figure in docs/performance.md
+#   make gpu-test       tests and benches on this machine's GPU, see docs/gpu-tests.md
+#   make gpu-bundle     dist/gpu-bundle: the same for a machine that has a GPU and no way out
 #   make release-shim   dist/libgpuslice-{x86_64,aarch64}.so, for glibc 2.17 and everything newer
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .PHONY: demo test lint lint-python lint-c lint-generated test-native test-sanitizers test-python stress bench release-shim \
-        install clean
+        gpu-bundle gpu-test install clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -131,6 +133,18 @@ bench: $(VENV)/.installed $(VENV)/.dev-tools release-shim
 
 release-shim: $(VENV)/.installed $(VENV)/.ziglang
 	native/release/build.sh $(CURDIR)/$(BIN)/python
+
+gpu-bundle: $(VENV)/.installed $(VENV)/.ziglang
+	tests/gpu/bundle.sh $(CURDIR)/$(BIN)/python 3.12
+
+# GPU_PYTHON is the python that has PyTorch, where there is one.
+GPU_PYTHON ?= $(PYTHON)
+gpu-test: $(VENV)/.installed $(VENV)/.ziglang
+	tests/gpu/bundle.sh $(CURDIR)/$(BIN)/python \
+	    $$($(GPU_PYTHON) -c 'import sys; print(*sys.version_info[:2], sep=".")')
+	mkdir -p bench/results
+	PYTHON=$(GPU_PYTHON) tests/gpu/run.sh dist/gpu-bundle build/gpu-results; status=$$?; \
+	    cp build/gpu-results/*.json bench/results/ && exit $$status
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache $(VENV)/.installed

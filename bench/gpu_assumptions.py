@@ -48,17 +48,13 @@ def main() -> None:
     real = ask(os.environ)
     with simulation.temporary(profile, 1) as node:
         simulated = ask(node.environment(os.environ))
-    rows = [
-        {"assumption": what, "real": real.get(what), "simulated": simulated.get(what)}
-        for what in real | simulated
-    ]
-    width = max(len(row["assumption"]) for row in rows)
-    for row in rows:
-        differs = " " if row["real"] == row["simulated"] else "*"
-        print(
-            f"{differs} {row['assumption']:{width}}  {row['real']!s:>24}  {row['simulated']!s:>24}",
-            file=sys.stderr,
-        )
+    rows: list[dict[str, Any]] = []
+    width = max(map(len, real | simulated))
+    for what in real | simulated:
+        here, there = real.get(what), simulated.get(what)
+        rows.append({"assumption": what, "real": here, "simulated": there})
+        differs = " " if here == there else "*"
+        print(f"{differs} {what:{width}}  {here!s:>24}  {there!s:>24}", file=sys.stderr)
     json.dump({"bench": "gpu_assumptions", "profile": profile, "rows": rows}, sys.stdout, indent=1)
     print()
 

@@ -10,15 +10,17 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pairs
-import pynvml
+import pynvml  # pyright: ignore[reportMissingTypeStubs]
 
 from gpuslice_agent import native_files
 
+nvml: Any = pynvml  # without types
 RUN = (sys.executable, "-m", "gpuslice_agent.cli", "run", "--gpu", "0", "--cores", "100")
 SHARE = (*RUN, "--mem", "8GiB", "--")
 # As many as take some milliseconds on a GPU.
@@ -32,7 +34,7 @@ def calls_of(name: str) -> int:
 
 
 @contextmanager
-def started(command: Sequence[str | Path]) -> Iterator[subprocess.Popen[str]]:
+def started(command: Sequence[str | Path]) -> Generator[subprocess.Popen[str]]:
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
     try:
@@ -68,13 +70,13 @@ def figures_of(
 
 def nvml_figures(count: int) -> Iterator[pairs.Figure]:
     """What the agent asks of NVML."""
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    handle = nvml.nvmlDeviceGetHandleByIndex(0)
     questions: dict[str, Callable[[], object]] = {
-        "nvmlDeviceGetMemoryInfo": lambda: pynvml.nvmlDeviceGetMemoryInfo(handle),
-        "nvmlDeviceGetComputeRunningProcesses": lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(
+        "nvmlDeviceGetMemoryInfo": lambda: nvml.nvmlDeviceGetMemoryInfo(handle),
+        "nvmlDeviceGetComputeRunningProcesses": lambda: nvml.nvmlDeviceGetComputeRunningProcesses(
             handle
         ),
-        "nvmlDeviceGetUtilizationRates": lambda: pynvml.nvmlDeviceGetUtilizationRates(handle),
+        "nvmlDeviceGetUtilizationRates": lambda: nvml.nvmlDeviceGetUtilizationRates(handle),
     }
     for name, ask in questions.items():
         times: list[float] = []
@@ -91,12 +93,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=15)
     arguments = parser.parse_args()
     program: Path = arguments.programs / "gpu_costs"
-    pynvml.nvmlInit()
-    gpu = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+    nvml.nvmlInit()
+    gpu = nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0))
     names = subprocess.run([program, "names"], capture_output=True, text=True, check=True)
     figures: list[pairs.Figure] = []
     with ExitStack() as stack:
-        command = (program, native_files.kernels())
+        command: tuple[str | Path, ...] = (program, native_files.kernels())
         plain = stack.enter_context(started(command))
         hooked = stack.enter_context(started((*SHARE, *command)))
         for name in names.stdout.splitlines():

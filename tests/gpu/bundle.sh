@@ -1,18 +1,18 @@
 #!/bin/sh
-# dist/gpu-bundle: everything that tests/gpu needs on a machine that has a GPU, python3 3.12 and no way out. Programs
-# and native parts are built for glibc 2.17 and newer.
+# dist/gpu-bundle: everything that tests/gpu needs on a machine that has a GPU, a python3 and no way out. Programs and
+# native parts are built for glibc 2.17 and newer.
 #
-#   bundle.sh PYTHON     PYTHON has the build requirements, ziglang, cmake and ninja
+#   bundle.sh PYTHON VERSION     PYTHON has the build requirements, ziglang, cmake and ninja; VERSION is the other's (3.12)
 set -eu
 
-python=$1
+python=$1 version=$2
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
 bundle=dist/gpu-bundle
 zig=$root/build/zig-x86_64
 platforms=$(for glibc in 28 27 24 17 12; do printf -- '--platform manylinux_2_%s_x86_64 ' $glibc; done)
 fetch="$python -m pip --disable-pip-version-check --quiet download --only-binary=:all: --implementation cp
-    --python-version 3.12 $platforms --platform manylinux2014_x86_64 --platform manylinux2010_x86_64"
+    --python-version $version $platforms --platform manylinux2014_x86_64 --platform manylinux2010_x86_64"
 
 rm -rf $bundle
 mkdir -p $bundle/wheels $bundle/clients $bundle/native build

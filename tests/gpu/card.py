@@ -1,10 +1,13 @@
 """The GPU as NVML shows it from outside: the truth to compare with."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import pynvml
+import pynvml  # pyright: ignore[reportMissingTypeStubs]
 
 from .record import Machine
+
+nvml: Any = pynvml  # without types
 
 SIMULATED = "(simulated)"
 
@@ -17,7 +20,7 @@ class NoGpuError(Exception):
 class Card:
     """The first GPU. Nobody else should be using it."""
 
-    handle: pynvml.c_nvmlDevice_t
+    handle: Any
     machine: Machine
     uuid: str
 
@@ -33,30 +36,31 @@ class Card:
 
     def used_bytes(self) -> int:
         """Of the whole card, whoever holds it."""
-        return int(pynvml.nvmlDeviceGetMemoryInfo(self.handle).used)
+        return int(nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
 
     def process_bytes(self) -> int | None:
         """Of all processes as NVML lists them; None: it does not say (as in some containers)."""
-        sizes = [
+        sizes: list[int | None] = [
             process.usedGpuMemory
-            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
+            for process in nvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
         ]
-        return None if any(size is None for size in sizes) else sum(sizes)
+        known = [size for size in sizes if size is not None]
+        return sum(known) if len(known) == len(sizes) else None
 
 
 def first_card() -> Card:
     try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        version = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        version = nvml.nvmlSystemGetCudaDriverVersion_v2()
         machine = Machine(
-            gpu=pynvml.nvmlDeviceGetName(handle),
-            driver_version=pynvml.nvmlSystemGetDriverVersion(),
+            gpu=nvml.nvmlDeviceGetName(handle),
+            driver_version=nvml.nvmlSystemGetDriverVersion(),
             cuda_version=f"{version // 1000}.{version % 1000 // 10}",
-            memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+            memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
         )
-        return Card(handle, machine, pynvml.nvmlDeviceGetUUID(handle))
-    except pynvml.NVMLError as error:
+        return Card(handle, machine, nvml.nvmlDeviceGetUUID(handle))
+    except nvml.NVMLError as error:
         raise NoGpuError(
             f"No NVIDIA driver with a GPU here ({error}): run tests/gpu where there is one,"
             " or under `gpuslice sim`."

@@ -6,12 +6,12 @@ and alone.
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .tenants import Tenant, started
+from .tenants import Command, Tenant, started
 
 GIB = 2**30
 MEMORY_BYTES = 4 * GIB
@@ -54,7 +54,7 @@ class Loads:
         self.steps_per_us = 1000
         self.steps_per_us = self._calibrated()
 
-    def command(self, load: Load) -> tuple[str | Path, ...]:
+    def command(self, load: Load) -> Command:
         return (
             *(self._program, "--ptx", self._kernels, "--mode", load.mode),
             *("--kernel-us", str(load.kernel_us), "--steps-per-us", str(self.steps_per_us)),
@@ -62,7 +62,7 @@ class Loads:
         )
 
     @contextmanager
-    def start(self, load: Load, *share: str, beside: Tenant | None = None) -> Iterator[Tenant]:
+    def start(self, load: Load, *share: str, beside: Tenant | None = None) -> Generator[Tenant]:
         with started(*share, *self.command(load), beside=beside) as tenant:
             assert tenant.says_line() == "ready"
             yield tenant
@@ -103,6 +103,6 @@ def work(tenants: list[Tenant], seconds: float) -> list[Done]:
 
 
 @contextmanager
-def all_started(*starts: tuple[Loads, Load, tuple[str, ...]]) -> Iterator[list[Tenant]]:
+def all_started(*starts: tuple[Loads, Load, tuple[str, ...]]) -> Generator[list[Tenant]]:
     with ExitStack() as stack:
         yield [stack.enter_context(loads.start(load, *share)) for loads, load, share in starts]

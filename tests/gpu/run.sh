@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs tests/gpu and the benches of a GPU from a bundle (make gpu-bundle) on a machine that needs nothing but python3
-# 3.12 and, unless it is simulated, NVIDIA's driver. What matters most runs first; what fails does not stop the rest.
+# Runs tests/gpu and the benches of a GPU from a bundle (make gpu-bundle) on a machine that needs nothing but the
+# python3 it was made for and, unless it is simulated, NVIDIA's driver. What matters most runs first; what fails does not stop the rest.
 #
 #   run.sh BUNDLE [OUT]     OUT: log.txt, gpu-NAME.json, gpu_costs.json, gpu_assumptions.json. Default: ./gpu-results
 #

@@ -6,7 +6,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ MIB = 2**20
 GPUSLICE = (sys.executable, "-m", "gpuslice_agent.cli")
 # Bringing up a GPU that sleeps and loading CUDA, on a slow disk.
 PATIENCE_SECONDS = 60.0
+
+Command = tuple[str | Path, ...]
 
 
 def share_of(*, mem: int, cores: int = 100) -> tuple[str, ...]:
@@ -97,7 +99,7 @@ class Tenant:
 
 
 @contextmanager
-def started(*command: str | Path, beside: Tenant | None = None) -> Iterator[Tenant]:
+def started(*command: str | Path, beside: Tenant | None = None) -> Generator[Tenant]:
     """`beside`: in the share of that tenant, as a child of it would be."""
     pipe = subprocess.PIPE
     environment = environment_of(beside) if beside else None
@@ -127,7 +129,7 @@ def environment_of(tenant: Tenant) -> dict[str, str]:
 
 
 @contextmanager
-def share_files(tenant: Tenant) -> Iterator[OpenShare]:
+def share_files(tenant: Tenant) -> Generator[OpenShare]:
     """The account of the share that `run` gave this program."""
     library = AgentLibrary(native_files.agent_library(), native_files.agent_header())
     files = OpenShare(library, Path(environment_of(tenant)["GPUSLICE_SHARES"]))

@@ -10,7 +10,7 @@ from gpuslice_agent import native_files
 
 from .card import Card
 from .record import Record
-from .tenants import MIB, answer, run, share_of
+from .tenants import MIB, Command, answer, run, share_of
 
 LIMIT = 2048 * MIB
 BLOCK = 2 * MIB
@@ -93,7 +93,7 @@ def test_a_preloaded_library_calls_through_the_shim(
 def test_a_program_gets_the_default_stream_it_asks_for(
     programs: Path, way: tuple[str, ...], expected: int
 ) -> None:
-    command = (programs / "entry_streams", native_files.kernels(), *way)
+    command: Command = (programs / "entry_streams", native_files.kernels(), *way)
     assert run(*share_of(mem=LIMIT), *command).strip() == str(expected)
 
 

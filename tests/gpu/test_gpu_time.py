@@ -78,7 +78,8 @@ def test_kernels_longer_than_a_turn_are_paid_for_afterwards(
 
 def test_two_processes_live_from_one_share(record: Record, loads: Loads, slack: float) -> None:
     small, large = Load("loop", 50), Load("loop", 200)
-    loads.alone(small), loads.alone(large)
+    for load in (small, large):
+        loads.alone(load)
     both = share_of(cores=30, mem=2 * MEMORY_BYTES)
     with loads.start(small, *both) as first, loads.start(large, beside=first) as second:
         done = work([first, second], SECONDS)
@@ -93,7 +94,8 @@ def test_two_busy_shares_get_thirty_and_seventy(
     record: Record, loads: Loads, slack: float, small_us: int, large_us: int
 ) -> None:
     small, large = Load("loop", small_us), Load("loop", large_us)
-    loads.alone(small), loads.alone(large)
+    for load in (small, large):
+        loads.alone(load)
     starts = ((loads, small, share(30)), (loads, large, share(70)))
     with all_started(*starts) as tenants:
         work(tenants, 0.5)
@@ -113,7 +115,8 @@ def test_a_share_of_the_whole_time_is_not_held_back(
     record: Record, loads: Loads, slack: float, load: Load
 ) -> None:
     with all_started((loads, load, ()), (loads, load, share(100))) as (plain, hooked):
-        work([plain], 0.3), work([hooked], 0.3)
+        for tenant in (plain, hooked):
+            work([tenant], 0.3)
         kept = [
             100 * work([hooked], 0.4)[0].a_second / work([plain], 0.4)[0].a_second
             for _ in range(PAIRS)

@@ -10,7 +10,7 @@ import pytest
 
 from .card import Card
 from .record import Record
-from .tenants import MIB, python_client, run, share_files, share_of, started
+from .tenants import MIB, Command, python_client, run, share_files, share_of, started
 
 LIMIT = 2048 * MIB
 BLOCK = 2 * MIB
@@ -84,7 +84,7 @@ def never_more_than_the_limit(record: Record, held: Held, what: str) -> None:
 def test_what_is_called_free_can_be_allocated_and_no_more(
     record: Record, programs: Path, held: Held, kind: str
 ) -> None:
-    command = (*share_of(mem=LIMIT), programs / "memory_paths", kind, str(128 * MIB))
+    command: Command = (*share_of(mem=LIMIT), programs / "memory_paths", kind, str(128 * MIB))
     with started(*command) as tenant, share_files(tenant) as files:
         ready = tenant.says()
         assert ready["total"] == LIMIT
@@ -124,7 +124,12 @@ def test_what_is_called_free_can_be_allocated_and_no_more(
 def test_small_allocations_are_charged_by_the_block(
     record: Record, programs: Path, held: Held
 ) -> None:
-    command = (*share_of(mem=LIMIT), programs / "memory_paths", "cuMemAlloc", str(64 * 1024))
+    command: Command = (
+        *share_of(mem=LIMIT),
+        programs / "memory_paths",
+        "cuMemAlloc",
+        str(64 * 1024),
+    )
     with started(*command) as tenant, share_files(tenant) as files:
         free_bytes = tenant.says()["free"]
         tenant.hears()
@@ -137,13 +142,13 @@ def test_small_allocations_are_charged_by_the_block(
 
 
 def test_a_limit_below_what_a_context_needs_refuses_the_context(programs: Path) -> None:
-    command = (*share_of(mem=32 * MIB), programs / "memory_paths", "cuMemAlloc", str(MIB))
+    command: Command = (*share_of(mem=32 * MIB), programs / "memory_paths", "cuMemAlloc", str(MIB))
     with started(*command) as tenant:
         assert tenant.says() == {"when": "context", "refused": OUT_OF_MEMORY}
         tenant.ends()
 
 
-def filling(programs: Path, kind: str) -> tuple[str | Path, ...]:
+def filling(programs: Path, kind: str) -> Command:
     return (programs / "memory_paths", kind, str(10 * MIB))
 
 
@@ -184,7 +189,7 @@ def test_after_each_random_step_no_more_is_held_than_is_charged(
     record: Record, programs: Path, held: Held, seed: int
 ) -> None:
     steps, most_over, most_under = 0, 0, 0
-    command = (programs / "memory_random", str(seed), "150", str(300 * MIB))
+    command: Command = (programs / "memory_random", str(seed), "150", str(300 * MIB))
     with started(*share_of(mem=LIMIT), *command) as tenant, share_files(tenant) as files:
         for _ in tenant.says_until_it_ends():
             by_processes = held.by_processes()
@@ -201,7 +206,7 @@ def test_after_each_random_step_no_more_is_held_than_is_charged(
 
 
 def test_threads_at_the_limit_never_exceed_it(record: Record, programs: Path, held: Held) -> None:
-    command = (programs / "memory_threads", "4", "400", str(128 * MIB))
+    command: Command = (programs / "memory_threads", "4", "400", str(128 * MIB))
     with started(*share_of(mem=LIMIT), *command) as tenant, share_files(tenant) as files:
         tenant.says()
         tenant.hears()
@@ -244,7 +249,7 @@ def test_a_python_program_gets_what_is_called_free(record: Record, module: str) 
     if module == "numba.cuda" and not find_spec("numba"):
         pytest.skip("numba-cuda is not installed")
     script = SCRIPTS / f"memory_{'numba' if 'numba' in module else 'bindings'}.py"
-    command = (*python_client(), script, "cuMemAlloc", str(128 * MIB))
+    command: Command = (*python_client(), script, "cuMemAlloc", str(128 * MIB))
     with started(*share_of(mem=LIMIT), *command) as tenant:
         ready = tenant.says()
         assert ready["total"] == LIMIT
@@ -264,7 +269,7 @@ def test_a_python_program_gets_what_is_called_free(record: Record, module: str) 
 def test_the_account_survives(record: Record, held: Held, story: str) -> None:
     """What the stories assert themselves, and that no more is held than is charged."""
     most_under = 0
-    command = (*python_client(), SCRIPTS / "memory_stories.py", story)
+    command: Command = (*python_client(), SCRIPTS / "memory_stories.py", story)
     with started(*share_of(mem=LIMIT), *command) as tenant, share_files(tenant) as files:
         while tenant.line():
             if (by_processes := held.by_processes()) is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from ..unit.test_hooks_complete import NATIVE, Function, forwarded, hooked
 from .record import Record
@@ -48,7 +49,7 @@ def exports(plain: dict[str, Any]) -> set[str]:
     path = Path(plain["rows"]["cuInit"]["dlsym"])
     with path.open("rb") as file:
         symbols = ELFFile(file).get_section_by_name(".dynsym")
-        assert symbols
+        assert isinstance(symbols, SymbolTableSection)
         return {
             symbol.name
             for symbol in symbols.iter_symbols()
