@@ -177,6 +177,8 @@ int gpuslice_arbiter_add(struct gpuslice_arbiter *arbiter, struct gpuslice_agent
     seat->files = share;
     pthread_mutex_lock(&arbiter->lock);
     int error = add_locked(arbiter, seat);
+    if (!error)
+        look(arbiter); /* the first heartbeat: the share is paced from now on, not when the thread wakes up */
     pthread_mutex_unlock(&arbiter->lock);
     if (error) {
         free(seat);

@@ -304,6 +304,21 @@ CASE(a_process_with_its_numbers_is_seen_until_it_ends) {
     end_hostile();
 }
 
+CASE(the_arbiter_paces_a_share_from_the_moment_it_is_added) {
+    struct gpuslice_arbiter *arbiter;
+
+    begin_hostile();
+    CHECK_EQUAL(gpuslice_arbiter_start(&arbiter, why), 0);
+    CHECK_EQUAL(look(), 0);
+    CHECK_EQUAL(usage.pacing_local, 1);
+    CHECK_EQUAL(gpuslice_arbiter_add(arbiter, agent, why), 0);
+    CHECK_EQUAL(look(), 0);
+    CHECK_EQUAL(usage.pacing_local, 0);
+    CHECK_EQUAL(gpuslice_arbiter_remove(arbiter, agent), 0);
+    gpuslice_arbiter_stop(arbiter);
+    end_hostile();
+}
+
 int main(int argc, char **argv) {
     return check_main(argc, argv);
 }

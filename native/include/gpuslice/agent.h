@@ -66,6 +66,7 @@ const char *gpuslice_agent_share_gpu_uuid(const struct gpuslice_agent_share *sha
  * handle given to the arbiter must stay open until it is removed. */
 struct gpuslice_arbiter;
 int gpuslice_arbiter_start(struct gpuslice_arbiter **ret_arbiter, char *reason);
+/* When it returns, the arbiter has looked at the share and given it its first heartbeat. */
 int gpuslice_arbiter_add(struct gpuslice_arbiter *arbiter, struct gpuslice_agent_share *share, char *reason);
 int gpuslice_arbiter_remove(struct gpuslice_arbiter *arbiter, struct gpuslice_agent_share *share);
 /* Ends the thread. Shares keep what they were last given and, a second later, pace themselves. */
