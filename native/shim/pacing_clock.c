@@ -14,8 +14,12 @@ CUevent pacing_event_take(struct pacing_context *context) {
     if (context->event_count > 0)
         event = context->events[--context->event_count];
     memory_lock_give(&context->lock);
-    if (!event && real.cuEventCreate(&event, CU_EVENT_DEFAULT) != CUDA_SUCCESS)
-        return NULL;
+    if (event)
+        return event;
+    bool entered = pacing_context_enter(context->handle); /* an event is the current context's */
+    if (real.cuEventCreate(&event, CU_EVENT_DEFAULT) != CUDA_SUCCESS)
+        event = NULL;
+    pacing_context_leave(entered);
     return event;
 }
 

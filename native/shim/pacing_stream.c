@@ -84,6 +84,37 @@ static struct pacing_stream *add_stream(struct pacing_gpu *gpu, CUcontext handle
     return stream;
 }
 
+/* The context a stream handle belongs to. A graph may be launched into a stream of another context than the current
+ * one; default streams are the current one's, and so is a stream whose context the driver does not tell (a green
+ * one's).
+ */
+static bool context_of(uintptr_t handle, CUcontext *ret_context) {
+    if (handle > (uintptr_t)CU_STREAM_PER_THREAD &&
+        real.cuStreamGetCtx((CUstream)handle, ret_context) == CUDA_SUCCESS && *ret_context)
+        return true;
+    return real.cuCtxGetCurrent(ret_context) == CUDA_SUCCESS;
+}
+
+static struct tenant_gpu *share_of(CUcontext context) {
+    bool other = pacing_context_enter(context);
+    struct tenant_gpu *share = tenant_current();
+    pacing_context_leave(other);
+    return share;
+}
+
+bool pacing_context_enter(CUcontext context) {
+    CUcontext current;
+    if (real.cuCtxGetCurrent(&current) == CUDA_SUCCESS && current == context)
+        return false;
+    return real.cuCtxPushCurrent_v2(context) == CUDA_SUCCESS;
+}
+
+void pacing_context_leave(bool entered) {
+    CUcontext context;
+    if (entered)
+        real.cuCtxPopCurrent_v2(&context);
+}
+
 static struct pacing_stream *look_up(uintptr_t handle, bool add) {
     CUcontext context;
     struct pacing_lane *lane = pacing_lane_of(handle);
@@ -91,8 +122,8 @@ static struct pacing_stream *look_up(uintptr_t handle, bool add) {
         return (struct pacing_stream *)lane;
     /* Before the lookup: a stream that is destroyed meanwhile is not remembered as alive. */
     uint32_t epoch = atomic_load_explicit(&pacing_epoch, memory_order_acquire);
-    struct tenant_gpu *share = tenant_current();
-    if (!share || real.cuCtxGetCurrent(&context) != CUDA_SUCCESS)
+    struct tenant_gpu *share = context_of(handle, &context) ? share_of(context) : NULL;
+    if (!share)
         return NULL;
     struct pacing_gpu *gpu = pacing_gpu_of(share);
     memory_lock_take(&gpu->lock);

@@ -77,7 +77,7 @@ struct pacing_gpu {
 /* --- pacing_stream.c: registry --- */
 
 struct pacing_gpu *pacing_gpu_of(const struct tenant_gpu *tenant);
-/* The stream of the current context that the handle means, made known if it was not; NULL: no share, no memory. */
+/* The stream that the handle means, made known if it was not; NULL: no share, no memory. */
 struct pacing_stream *pacing_stream_find(uintptr_t handle);
 /* The same, but NULL where nothing was launched into it yet. */
 struct pacing_stream *pacing_stream_known(uintptr_t handle);
@@ -85,12 +85,15 @@ struct pacing_stream *pacing_stream_known(uintptr_t handle);
  * thread, and makes the stream's context current. */
 bool pacing_stream_reachable(const struct pacing_stream *stream, CUcontext current);
 #define PACING_ANY_CONTEXT ((CUcontext) - 1)
+/* Makes the context current if it is not; leave takes what enter returned. */
+bool pacing_context_enter(CUcontext context);
+void pacing_context_leave(bool entered);
 /* At the start, and after fork(), when nothing of the parent's is there. */
 void pacing_streams_forget(void);
 
 /* --- pacing_clock.c --- */
 
-/* NULL: none can be had now. Needs the context to be current. */
+/* NULL: none can be had now. */
 CUevent pacing_event_take(struct pacing_context *context);
 void pacing_event_give(struct pacing_context *context, CUevent event);
 /* When a marker that is done executed, on CLOCK_MONOTONIC; within [recorded_ns, now_ns]. Takes the event. */
