@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuslice_agent import native_files
-from gpuslice_agent.enforcement.library import AgentLibrary, OpenShare
+from gpuslice_agent.enforcement.library import AgentLibrary, OpenShare, Slot
 from gpuslice_agent.model import Limits
 from gpuslice_agent.simulation import SimNode
 
@@ -104,9 +104,12 @@ class Share:
         """What the live processes of the share are charged."""
         return self._open.usage().held_bytes
 
+    def processes(self) -> tuple[Slot, ...]:
+        return self._open.usage().slots
+
     def pinned(self) -> int:
         """Host memory that its live processes have pinned, as their slots say."""
-        return sum(slot.pinned_bytes for slot in self._open.usage().slots)
+        return sum(slot.pinned_bytes for slot in self.processes())
 
     def held(self) -> int:
         """Physical memory of all processes of the node, as the node counts it."""
