@@ -5,6 +5,7 @@
 #include "pacing_stream.h"
 
 #define SETTLE_AGAIN_NS UINT64_C(200000)
+#define SETTLE_UNLIMITED_NS UINT64_C(1000000)
 
 static struct pacing_stream *stream_of(const struct pacing_work *work) {
     return (struct pacing_stream *)work->lane;
@@ -163,7 +164,11 @@ void pacing_mark_context(void) {
 void pacing_settle(void) {
     CUcontext context;
     struct pacing_gpu *gpu = busy_gpu(&context);
-    if (!gpu || gpuslice_now_ns() - atomic_load_explicit(&gpu->swept_at_ns, memory_order_relaxed) < SETTLE_AGAIN_NS)
+    if (!gpu)
+        return;
+    bool unlimited = atomic_load_explicit(&gpu->unlimited, memory_order_relaxed);
+    uint64_t since_ns = gpuslice_now_ns() - atomic_load_explicit(&gpu->swept_at_ns, memory_order_relaxed);
+    if (since_ns < (unlimited ? SETTLE_UNLIMITED_NS : SETTLE_AGAIN_NS))
         return;
     struct pacing_relaxed relaxed = pacing_relax();
     pacing_sweep(gpu, context, false);

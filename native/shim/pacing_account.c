@@ -142,6 +142,7 @@ void pacing_sweep(struct pacing_gpu *gpu, CUcontext current, bool block) {
     else if (!memory_lock_try(&gpu->lock))
         return;
     uint64_t now_ns = gpuslice_now_ns(), horizon_ns = now_ns, until_ns = 0, since_ns = UINT64_MAX;
+    bool unlimited = true;
     for (struct pacing_stream *stream = gpu->streams; stream; stream = stream->next) {
         if (!stream->handle || !(stream->open || stream->gone))
             continue;
@@ -151,6 +152,7 @@ void pacing_sweep(struct pacing_gpu *gpu, CUcontext current, bool block) {
         if (stream->open) {
             until_ns = stream->until_ns > until_ns ? stream->until_ns : until_ns;
             horizon_ns = stream->known_until_ns < horizon_ns ? stream->known_until_ns : horizon_ns;
+            unlimited &= ours && stream->unlimited;
         }
         if (ours && running_since(stream) < since_ns)
             since_ns = running_since(stream);
@@ -160,6 +162,7 @@ void pacing_sweep(struct pacing_gpu *gpu, CUcontext current, bool block) {
     publish(gpu, horizon_ns);
     atomic_store_explicit(&gpu->known_until_ns, horizon_ns, memory_order_relaxed);
     atomic_store_explicit(&gpu->running_since_ns, since_ns == UINT64_MAX ? 0 : since_ns, memory_order_relaxed);
+    atomic_store_explicit(&gpu->unlimited, unlimited, memory_order_relaxed);
     report(gpu, until_ns, now_ns);
     memory_lock_give(&gpu->lock);
 }

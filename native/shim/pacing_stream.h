@@ -70,6 +70,7 @@ struct pacing_gpu {
     _Atomic uint64_t open_since_ns;                     /* when it last went up from 0 */
     _Atomic uint64_t until_ns;                          /* forecast: the latest of its streams */
     _Atomic uint64_t swept_at_ns;
+    _Atomic bool unlimited;            /* all streams in flight are: nobody waits to hear what executed */
     _Atomic uint64_t known_until_ns;   /* what executed until then is published */
     _Atomic uint64_t running_since_ns; /* what executes longest of all that is marked, began then; 0: nothing does */
 };

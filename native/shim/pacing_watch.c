@@ -32,6 +32,8 @@ static uint64_t look(void) {
             continue;
         pacing_sweep(gpu, PACING_ANY_CONTEXT, true);
         uint64_t gpu_until_ns = atomic_load_explicit(&gpu->until_ns, memory_order_relaxed);
+        if (gpu_until_ns && atomic_load_explicit(&gpu->unlimited, memory_order_relaxed))
+            gpu_until_ns = UINT64_MAX; /* to look at the end of each kernel would only be in the program's way */
         if (until_ns == 0 || gpu_until_ns < until_ns)
             until_ns = gpu_until_ns;
     }
