@@ -1,6 +1,7 @@
 """NVML shows a tenant its share: pynvml, nvitop and gpustat are the programs that look."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -188,6 +189,46 @@ def test_utilisation_is_that_of_the_share(make_share: Callable[[], Share]) -> No
         (gpu,) = look(idle)
         assert gpu["utilization"] == 0
         assert [sample[1] for sample in gpu["samples"]] == [0]
+
+
+ACCOUNTING = """
+import json, sys, pynvml
+pynvml.nvmlInit()
+gpu = pynvml.nvmlDeviceGetHandleByIndex(int(sys.argv[1]))
+if sys.argv[2:] == ["enable"]:
+    pynvml.nvmlDeviceSetAccountingMode(gpu, 1)
+def answer(function, *arguments):
+    try:
+        return function(*arguments)
+    except pynvml.NVMLError as error:
+        return type(error).__name__
+peaks = [answer(lambda: pynvml.nvmlDeviceGetAccountingStats(gpu, int(pid)).maxMemoryUsage)
+         for pid in sys.argv[2:] if pid != "enable"]
+print(json.dumps({
+    "pids": pynvml.nvmlDeviceGetAccountingPids(gpu), "peaks": peaks,
+    "mode": answer(pynvml.nvmlDeviceGetAccountingMode, gpu),
+    "mig": [answer(pynvml.nvmlDeviceGetMigMode, gpu),
+            answer(pynvml.nvmlDeviceGetMaxMigDeviceCount, gpu),
+            answer(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, gpu, 0),
+            answer(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, gpu)],
+}))
+"""
+
+
+def test_accounting_is_that_of_the_share(
+    make_share: Callable[[], Share], node: simulation.SimNode
+) -> None:
+    whole = node.environment(os.environ)
+    enable = [sys.executable, "-c", ACCOUNTING, "1", "enable"]
+    said = subprocess.run(enable, env=whole, capture_output=True, text=True, check=True)
+    mig_of_the_gpu = json.loads(said.stdout)["mig"]
+    mine, other = make_share(), make_share()
+    with tenant(mine, "idle") as pid, tenant(other, "idle") as foreign:
+        accounts = json.loads(python(mine, ACCOUNTING, "0", str(pid), str(foreign)))
+        assert accounts["mode"] == 1
+        assert accounts["pids"] == [pid]
+        assert accounts["peaks"] == [mine.charged(), "NVMLError_NotFound"]
+        assert accounts["mig"] == mig_of_the_gpu
 
 
 def test_looking_claims_no_slot(make_share: Callable[[], Share]) -> None:
