@@ -99,7 +99,8 @@ static void finish(struct pacing_stream *stream, uint64_t now_ns) {
     uint64_t end_ns = pacing_event_time(stream->context, marker, now_ns);
     if (!marker->starts) {
         uint64_t executed_ns = executed(stream, marker, end_ns);
-        pacing_interval_add(stream->context->gpu, end_ns - executed_ns, end_ns);
+        /* Not again what was charged while it ran: beyond half a second nobody remembers that it was. */
+        pacing_interval_add(stream->context->gpu, most(end_ns - executed_ns, stream->known_until_ns), end_ns);
         learn(stream, marker, end_ns);
     }
     stream->last_end_ns = most(stream->last_end_ns, end_ns);

@@ -69,6 +69,12 @@ def test_kernels_longer_than_a_turn_are_paid_for_afterwards(shares: TimeShares) 
     assert used.percent == pytest.approx(30, abs=1)
 
 
+def test_a_kernel_of_seconds_is_charged_once(shares: TimeShares) -> None:
+    shares.add(90, Load("sync", 2_000_000))
+    [used] = shares.run(6)
+    assert used.charged == pytest.approx(used.percent, abs=2)
+
+
 def test_two_processes_live_from_one_share(shares: TimeShares) -> None:
     shares.add(30, Load("loop", 50), Load("loop", 200))
     [used] = shares.run(SECONDS)
