@@ -23,6 +23,7 @@ assert cuda.cuInit(0) == 0
 assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
 assert cuda.cuCtxSetCurrent(context) == 0
 assert cuda.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(64 << 20)) == 0
+assert cuda.cuMemHostAlloc(ctypes.byref(pointer), ctypes.c_size_t(32 << 20), 0) == 0
 sys.exit(subprocess.run(sys.argv[1:]).returncode)
 """
 
@@ -59,6 +60,7 @@ def test_a_share_shows_what_it_was_given_and_what_it_holds(on_node: Cli) -> None
     (process,) = share["processes"]
     assert process["pid"] == share["owner_pid"]
     assert process["data_bytes"] == 64 * 2**20
+    assert process["pinned_bytes"] == 32 * 2**20
     assert process["memory_bytes"] == share["used_bytes"] >= 64 * 2**20
     assert gpu["strangers"] == []
 

@@ -41,7 +41,7 @@ USAGE = Usage(
     used_bytes=GIB,
     busy_ns=2_500_000_000,
     throttled_ns=500_000_000,
-    processes=(Process(pid=1), Process(pid=2)),
+    processes=(Process(pid=1, pinned_bytes=GIB), Process(pid=2, pinned_bytes=2 * GIB)),
 )
 BUSY = node(
     replace(ON, strangers=(Process(pid=9, memory_bytes=GIB),)),
@@ -69,6 +69,7 @@ def test_a_share_is_described_in_base_units() -> None:
     labels = {"share": "one", "uuid": ON.uuid}
     assert value(samples, "gpuslice_share_memory_limit_bytes", **labels) == 8 * GIB
     assert value(samples, "gpuslice_share_memory_used_bytes", **labels) == GIB
+    assert value(samples, "gpuslice_share_memory_pinned_bytes", **labels) == 3 * GIB
     assert value(samples, "gpuslice_share_cores_limit_ratio", **labels) == 0.3
     assert value(samples, "gpuslice_share_busy_seconds_total", **labels) == 2.5
     assert value(samples, "gpuslice_share_throttled_seconds_total", **labels) == 0.5

@@ -67,6 +67,11 @@ SHARE_GAUGES: tuple[tuple[str, str, Callable[[Share], float]], ...] = (
     ("memory_limit_bytes", "Memory that the share may hold.", lambda s: s.limits.memory_bytes),
     ("memory_used_bytes", "Memory charged to the share.", lambda s: s.usage.used_bytes),
     (
+        "memory_pinned_bytes",
+        "Host memory that the share's processes have pinned; it counts towards no limit.",
+        lambda s: sum(process.pinned_bytes for process in s.usage.processes),
+    ),
+    (
         "memory_over_bytes",
         "Memory on the card beyond the limit, by NVML.",
         lambda s: s.usage.over_bytes,
