@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <gpuslice/agent.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -201,6 +202,8 @@ CASE(an_agent_that_dies_while_it_is_rung_at_ends_no_program) {
     snprintf(path, sizeof(path), "%s/doorbell", directory);
     pid_t agent = fork();
 
+    if (agent == 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (int doorbell; agent == 0; close(doorbell))
         doorbell = open(path, O_RDONLY | O_NONBLOCK);
     for (int i = 0; i < 100000; i++)
