@@ -34,9 +34,17 @@ def nvidia_driver(card: Card) -> None:
 
 
 @pytest.fixture(scope="session")
-def record(card: Card) -> Record:
+def results(card: Card) -> Record:
     named = os.environ.get("GPUSLICE_RESULTS")
     return Record(Path(named) if named else REPOSITORY / "bench" / "results", card.machine)
+
+
+@pytest.fixture
+def record(results: Record) -> Iterator[Record]:
+    results.broken()
+    yield results
+    broken = results.broken()
+    assert not broken, "; ".join(broken)
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ PAIRS = 5
 
 
 @pytest.fixture(scope="module")
-def loads(programs: Path, record: Record) -> Loads:
-    loads = Loads(programs, native_files.kernels())
-    record.measured("gpu time: calibration", loads.steps_per_us, "steps/us")
+def loads(card: Card, programs: Path, results: Record) -> Loads:
+    loads = Loads(programs, native_files.kernels(), card.simulated)
+    results.measured("gpu time: calibration", loads.steps_per_us, "steps/us")
     return loads
 
 
@@ -103,7 +103,6 @@ def test_two_busy_shares_get_thirty_and_seventy(
     what = f"gpu time: 30 beside 70, {small_us} and {large_us} us"
     got = loads.percent(small, thirty), loads.percent(large, seventy)
     record.measured(f"{what}: both", sum(got), "%")
-    record.measured(f"{what}: the 70", got[1], "%")
     record.expect(f"{what}: the 30", 30, got[0], 2 + slack, "%")
     record.expect(f"{what}: the 70", 70, got[1], 2 + slack, "%")
 
