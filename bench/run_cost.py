@@ -1,5 +1,6 @@
 """What `gpuslice run -- true` costs over `true`: the whole command from start to end, with the
-agent running already and with one to be started first (a private agent that ended).
+agent running already and with one to be started first (a private agent that ended). The time by the
+clock grows with what else the machine does; the processor time of the command hardly.
 
     python bench/run_cost.py
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -30,6 +32,16 @@ def elapsed_ms(command: Sequence[str], environment: Mapping[str, str]) -> Callab
     return measure
 
 
+def processor_ms(command: Sequence[str], environment: Mapping[str, str]) -> Callable[[], float]:
+    def measure() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, env=environment, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime) * 1e3
+
+    return measure
+
+
 def on_a_new_node(command: Sequence[str]) -> Callable[[], float]:
     def measure() -> float:
         with simulation.temporary("2xa100-80g", 1) as node:
@@ -46,8 +58,11 @@ def main() -> None:
         environment = node.environment(os.environ)
         # A share that lives meanwhile keeps the agent.
         with subprocess.Popen([*RUN, "cat"], env=environment, stdin=subprocess.PIPE) as keeper:
-            there = pairs.interleave(
-                count, elapsed_ms(["true"], environment), elapsed_ms([*RUN, "true"], environment)
+            there, processor = (
+                pairs.interleave(
+                    count, taken(["true"], environment), taken([*RUN, "true"], environment)
+                )
+                for taken in (elapsed_ms, processor_ms)
             )
             assert keeper.stdin is not None
             keeper.stdin.close()
@@ -59,6 +74,7 @@ def main() -> None:
             pairs.figure(name, "ms", [with_run - bare for bare, with_run in rows])
             for name, rows in (
                 ("run adds, the agent is there", there),
+                ("run adds, the agent is there, processor time", processor),
                 ("run adds, the agent is started", started),
             )
         ],
