@@ -2,6 +2,8 @@
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -95,6 +97,25 @@ class Node:
     def snapshot(self) -> Snapshot:
         with closing(self.client()) as client:
             return client.list()
+
+    def end_agent(self, number: signal.Signals = signal.SIGKILL) -> bool:
+        """Waits for its end. Whether there was one: its pid may be another's by now."""
+        directory = self.sim.run_directory
+        try:
+            pid = int(directory.lock.read_text().split()[1])
+            process = os.pidfd_open(pid)
+        except (OSError, IndexError):
+            return False
+        try:
+            if str(directory.path) not in Path(f"/proc/{pid}/cmdline").read_text():
+                return False
+            signal.pidfd_send_signal(process, number)
+            select.select([process], [], [])
+        except OSError:
+            return False
+        finally:
+            os.close(process)
+        return True
 
     def held(self, pids: list[int] | None = None) -> int:
         """Physical memory of these processes, or of all."""

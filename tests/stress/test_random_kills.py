@@ -6,7 +6,6 @@ it is charged must be what the node itself says that it holds, to the byte.
 
 import os
 import random
-import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ import pytest
 
 from gpuslice_agent.control.client import connect
 from gpuslice_agent.model import Share, ShareState, Snapshot
-from gpuslice_agent.run_directory import RunDirectory
 
 from ..acceptance.node import Node, simulated
 from ..agent.daemon import started
@@ -73,7 +71,7 @@ def rage(crowd: Crowd, until: float) -> None:
         if crowd.chance.random() < 0.4:
             crowd.kill_one()
         if crowd.chance.random() < 0.15:
-            crowd.counts["agent kills"] += kill_agent(crowd.node.sim.run_directory)
+            crowd.counts["agent kills"] += crowd.node.end_agent()
 
 
 def everything_agrees(crowd: Crowd) -> None:
@@ -101,8 +99,7 @@ def on_card(snapshot: Snapshot, share: Share) -> int:
 
 def in_ledger(node: Node) -> list[str]:
     """An agent keeps its ledger to itself, so it is killed once more."""
-    while kill_agent(node.sim.run_directory):
-        time.sleep(0.01)
+    node.end_agent()
     with closing(sqlite3.connect(node.sim.run_directory.path / "state/ledger.sqlite")) as ledger:
         return sorted(row[0] for row in ledger.execute("SELECT id FROM shares"))
 
@@ -125,24 +122,6 @@ def nothing_is_left(node: Node) -> None:
     assert os.listdir(node.sim.run_directory.shares) == []
     assert in_ledger(node) == []
     assert node.held() == 0
-
-
-def kill_agent(directory: RunDirectory) -> bool:
-    """Whether there was one: its pid may be another's by now."""
-    try:
-        pid = int(directory.lock.read_text().split()[1])
-        process = os.pidfd_open(pid)
-    except (OSError, IndexError):
-        return False
-    try:
-        if str(directory.path) not in Path(f"/proc/{pid}/cmdline").read_text():
-            return False
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-    except OSError:
-        return False
-    finally:
-        os.close(process)
-    return True
 
 
 def test_a_killed_agent_leaves_nothing_that_keeps_the_next_from_starting(node: Node) -> None:

@@ -1,4 +1,4 @@
-"""memory_paths.c through cuda-bindings: `memory_bindings.py KIND BYTES`, kinds and words as there."""
+"""memory_paths.c through bindings: `memory_bindings.py KIND BYTES`, kinds and words as there."""
 
 import json
 import sys
