@@ -15,6 +15,9 @@
 #define IDLE_KEEPS_NS (40 * MS)
 #define BUSY_KEEPS_NS (1000 * MS)
 #define COMMON_KEEPS_NS (50 * MS)
+/* The same of a share that works alone: there is time to make up in, and a host that stalls costs it nothing. Who comes
+ * back waits so long at most, once. */
+#define ALONE_KEEPS_NS (500 * MS)
 /* A share may run into debt by what it earns in this time, so that it need not stop and wait for the next look. Then it
  * pays, and goes on when a burst is saved up, so that it is not woken for crumbs. */
 #define DEBT_NS (30 * MS)
@@ -91,10 +94,13 @@ static void settle(struct arbiter_share *share) {
  * clock, which keeps what they are owed relative to each other. */
 static void forgive_in_common(struct arbiter_share *const *shares, size_t count) {
     int64_t least = INT64_MAX;
+    size_t owed = 0;
     for (size_t i = 0; i < count; i++)
-        if (shares[i]->cores > 0 && shares[i]->working && lag_of(shares[i]) < least)
-            least = lag_of(shares[i]);
-    int64_t forgiven = least - COMMON_KEEPS_NS;
+        if (shares[i]->cores > 0 && shares[i]->working) {
+            owed++;
+            least = lag_of(shares[i]) < least ? lag_of(shares[i]) : least;
+        }
+    int64_t forgiven = least - (owed == 1 ? ALONE_KEEPS_NS : COMMON_KEEPS_NS);
     if (least == INT64_MAX || forgiven <= 0)
         return;
     for (size_t i = 0; i < count; i++)

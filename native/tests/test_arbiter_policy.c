@@ -29,6 +29,7 @@ struct model {
     struct arbiter_state state;
     uint64_t now_ns, look_ns;
     uint64_t late_ns; /* the arbiter is up to this late */
+    uint64_t stalled_until_ns;
     unsigned random;
 };
 
@@ -63,6 +64,8 @@ static void launch(struct tenant *tenant, uint64_t now_ns) {
 /* One step of the GPU: every tenant with work gets an equal slice; each sees the whole step as its own. */
 static void execute(struct model *model) {
     uint64_t sharers = 0;
+    if (model->now_ns < model->stalled_until_ns)
+        return;
     for (size_t i = 0; i < model->count; i++)
         sharers += model->tenants[i].queue_ns > 0;
     for (size_t i = 0; i < model->count; i++) {
@@ -139,6 +142,15 @@ CASE(a_false_forecast_is_paid_for_by_who_made_it) {
     liar->lies = true;
     run_until(&model, 11000 * MS);
     CHECK(percent(honest, 10000 * MS) > 50); /* the turns themselves are the liar's to waste */
+}
+
+CASE(a_capped_share_alone_makes_up_for_a_stall) {
+    struct model model = new_model();
+    struct tenant *tenant = add(&model, 30, GPUSLICE_POLICY_HARD, 500 * US);
+    run_until(&model, 3000 * MS);
+    model.stalled_until_ns = 3400 * MS;
+    run_until(&model, 6000 * MS);
+    expect_within(percent(tenant, 5000 * MS), 30, 0.6);
 }
 
 CASE(two_busy_shares_get_what_they_asked_for) {
