@@ -80,6 +80,10 @@ class Node:
             check=False,
         )
 
+    def start(self, *command: str | Path) -> Tenant:
+        """A program on the node, without a share."""
+        return Tenant(_open(command, self.environment))
+
     def run(self, options: str, *command: str | Path) -> Run:
         """Starts `gpuslice run OPTIONS -- COMMAND`."""
         run = Run(
