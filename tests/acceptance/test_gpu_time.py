@@ -13,7 +13,7 @@ import pytest
 from ..sim.c_programs import KERNELS, build
 from ..sim.share_on_node import Tenant
 from ..sim.time_shares import Load, busy_by_pid
-from .node import Node, kept_agent, simulated
+from .node import Node, Run, kept_agent, simulated
 
 SECONDS = 10.0
 
@@ -42,6 +42,7 @@ class Loaded:
 
     node: Node
     processes: list[Tenant]
+    run: Run | None = None
 
     def starts(self) -> None:
         for tenant in self.processes:
@@ -52,6 +53,9 @@ class Loaded:
     def busy_ns(self) -> int:
         busy = busy_by_pid(self.node.sim)
         return sum(busy[tenant.process.pid] for tenant in self.processes)
+
+    def charged_ns(self) -> int:
+        return sum(share.usage.busy_ns for share in self.run.shares()) if self.run else 0
 
     def elapsed_ns(self) -> int:
         said = [tenant.says() for tenant in self.processes]
@@ -68,7 +72,7 @@ def loaded(node: Node, program: Path, cores: int, *loads: Load) -> Loaded:
     ready(run)
     for load in loads[1:]:
         ready(run.join(*words(program, load)))
-    return Loaded(node, [run, *run.joined])
+    return Loaded(node, [run, *run.joined], run)
 
 
 def ready(tenant: Tenant) -> None:
@@ -77,15 +81,17 @@ def ready(tenant: Tenant) -> None:
 
 
 def percent(*tenants: Loaded) -> list[float]:
-    """Of GPU time, for each tenant while all of them work."""
+    """Of GPU time, for each tenant while all of them work; and so much each was charged."""
     before = [tenant.busy_ns() for tenant in tenants]
+    charged_before = [tenant.charged_ns() for tenant in tenants]
     for tenant in tenants:
         tenant.starts()
     elapsed = [tenant.elapsed_ns() for tenant in tenants]
-    return [
-        100 * (tenant.busy_ns() - start) / time
-        for tenant, start, time in zip(tenants, before, elapsed, strict=True)
-    ]
+    used = [tenant.busy_ns() - start for tenant, start in zip(tenants, before, strict=True)]
+    for tenant, start, used_ns, time_ns in zip(tenants, charged_before, used, elapsed, strict=True):
+        if tenant.run:
+            assert tenant.charged_ns() - start == pytest.approx(used_ns, abs=time_ns / 100)
+    return [100 * used_ns / time_ns for used_ns, time_ns in zip(used, elapsed, strict=True)]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""GPU time: a share gets what it asked for, however it launches, alone and beside others."""
+"""GPU time, where tests/acceptance does not look: odd loads, policies, agents that come and go."""
 
 import subprocess
 import sys
@@ -43,13 +43,8 @@ def charged_what_it_used(used: Used) -> bool:
 @pytest.mark.parametrize(
     "load",
     [
-        Load("loop", 50),
         Load("loop", 2),
         Load("sync", 100),
-        Load("graph", 100),
-        Load("cooperative", 200),
-        Load("ex", 200),
-        Load("streams4", 200),
         Load("host", 100),
     ],
     ids=lambda load: f"{load.mode}-{load.kernel_us}us",
@@ -63,23 +58,10 @@ def test_a_capped_share_gets_its_percentage_however_it_launches(
     assert charged_what_it_used(used)
 
 
-def test_kernels_longer_than_a_turn_are_paid_for_afterwards(shares: TimeShares) -> None:
-    shares.add(30, Load("loop", 50_000))
-    [used] = shares.run(10)
-    assert used.percent == pytest.approx(30, abs=1)
-
-
 def test_a_kernel_of_seconds_is_charged_once(shares: TimeShares) -> None:
     shares.add(90, Load("sync", 2_000_000))
     [used] = shares.run(6)
     assert used.charged == pytest.approx(used.percent, abs=2)
-
-
-def test_two_processes_live_from_one_share(shares: TimeShares) -> None:
-    shares.add(30, Load("loop", 50), Load("loop", 200))
-    [used] = shares.run(SECONDS)
-    assert used.percent == pytest.approx(30, abs=1)
-    assert charged_what_it_used(used)
 
 
 def test_two_processes_that_wait_for_each_launch_are_united(shares: TimeShares) -> None:
@@ -89,34 +71,12 @@ def test_two_processes_that_wait_for_each_launch_are_united(shares: TimeShares) 
     assert charged_what_it_used(used)
 
 
-@pytest.mark.parametrize(
-    ("small_us", "large_us"), [(500, 500), (2000, 2000), (10_000, 10_000), (2000, 10_000)]
-)
-def test_two_busy_shares_get_thirty_and_seventy(
-    shares: TimeShares, small_us: int, large_us: int
-) -> None:
-    shares.add(30, Load("loop", small_us))
-    shares.add(70, Load("loop", large_us))
-    small, large = shares.run(SECONDS)
-    assert small.percent == pytest.approx(30, abs=2)
-    assert large.percent == pytest.approx(70, abs=2)
-    assert charged_what_it_used(small)
-    assert charged_what_it_used(large)
-
-
 def test_an_elastic_share_uses_what_a_capped_one_leaves(shares: TimeShares) -> None:
     shares.add(30, Load("loop", 500), policy=Policy.ELASTIC)
     shares.add(40, Load("loop", 500))
     elastic, capped = shares.run(SECONDS)
     assert capped.percent == pytest.approx(40, abs=2)
     assert elastic.percent == pytest.approx(60, abs=3)
-
-
-def test_a_share_of_the_whole_time_is_not_held_back(shares: TimeShares) -> None:
-    shares.add(100, Load("loop", 50))
-    [used] = shares.run(2)
-    assert used.percent > 99
-    assert charged_what_it_used(used)
 
 
 def test_without_an_agent_the_processes_of_a_share_pace_themselves(
