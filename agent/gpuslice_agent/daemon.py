@@ -109,6 +109,7 @@ class Agent:
     async def _supervise(self, stop: asyncio.Event, manager: ServiceManager) -> None:
         parts = {
             "GPUs": self._observer.keep_looking_at_gpus(),
+            "hotplug": self._observer.keep_hearing_of_gpus(),
             "shares": self._observer.keep_looking_at_shares(),
             "watchdog": manager.keep_watchdog(),
         }

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 from gpuslice_agent import audit
-from gpuslice_agent.discovery import Gpus, Sight, process_name
+from gpuslice_agent.discovery import Gpus, Sight, hotplugs, process_name
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import Share, Snapshot
 from gpuslice_agent.shares import Shares
@@ -52,6 +52,13 @@ class Observer:
     async def keep_looking_at_gpus(self) -> None:
         while True:
             await self._pause()
+            await self.look_at_gpus()
+
+    async def keep_hearing_of_gpus(self) -> None:
+        """Who comes or goes is seen at once."""
+        async for _ in hotplugs():
+            await self.look_at_gpus()  # one that is under way began before
+            self._gpus.expect_change()
             await self.look_at_gpus()
 
     async def keep_looking_at_shares(self) -> None:

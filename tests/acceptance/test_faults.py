@@ -210,7 +210,7 @@ def busy_percent(node: Node, run: Run, seconds: float) -> float:
     run.process.stdin.flush()
     said = run.says()
     after = busy_by_pid(node.sim)[run.pid]
-    return 100 * (after - before) / (said["end_ns"] - said["start_ns"])
+    return 100 * (after - before) / int(said["end_ns"] - said["start_ns"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "upgraded"])

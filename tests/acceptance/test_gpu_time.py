@@ -59,7 +59,7 @@ class Loaded:
 
     def elapsed_ns(self) -> int:
         said = [tenant.says() for tenant in self.processes]
-        return max(one["end_ns"] for one in said) - min(one["start_ns"] for one in said)
+        return int(max(one["end_ns"] for one in said) - min(one["start_ns"] for one in said))
 
 
 def words(program: Path, load: Load) -> tuple[str, ...]:

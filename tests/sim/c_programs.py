@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
@@ -31,7 +32,7 @@ def cuda_headers() -> Path:
 
 def entry(symbol: str) -> str:
     """cuMemAlloc_v2 is the second cuMemAlloc; the headers say with which CUDA it came."""
-    base, number = re.fullmatch(r"(\w+?)(?:_v(\d))?", symbol).groups()  # type: ignore[union-attr]
+    base, _, number = symbol.partition("_v")
     typedefs = (cuda_headers() / "cudaTypedefs.h").read_text()
     versions = sorted(int(version) for version in re.findall(rf"PFN_{base}_v(\d+)\)", typedefs))
     return f"ENTRY({symbol}, {base}, {versions[int(number or 1) - 1]})\n"
@@ -42,8 +43,8 @@ def build_by_lookup(output: Path, *sources: str) -> Path:
     objects = output.with_name(f"{output.name}.o")
     build(objects, *sources, flags=("-r", "-nostdlib"))
     with objects.open("rb") as file:
-        symbols = ELFFile(file).get_section_by_name(".symtab").iter_symbols()
-        undefined = [one.name for one in symbols if one["st_shndx"] == "SHN_UNDEF"]
+        symbols: Any = ELFFile(file).get_section_by_name(".symtab")
+        undefined = [one.name for one in symbols.iter_symbols() if one["st_shndx"] == "SHN_UNDEF"]
     entries = [entry(symbol) for symbol in undefined if symbol.startswith("cu")]
     (output.parent / "entries.h").write_text("".join(entries))
     return build(output, "by_lookup.c", flags=(str(objects), f"-I{output.parent}"))

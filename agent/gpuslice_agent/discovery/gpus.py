@@ -40,8 +40,17 @@ class Gpus:
         self._last: dict[str, Gpu] = {}
         self._not_before: dict[str, float] = {}
         self._anew_not_before = 0.0
+        self._changed = False
+
+    def expect_change(self) -> None:
+        """The next look takes nothing for known."""
+        self._changed = True
 
     async def look(self) -> Sight:
+        if self._changed:
+            self._changed = False
+            self._not_before.clear()
+            await self._nvml.end()  # only a new child sees other GPUs
         try:
             self._take_in(await self._nvml.describe())
         except NvmlError as error:
