@@ -7,11 +7,11 @@ import fcntl
 import os
 import selectors
 import socket
+import subprocess
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
 
 from gpuslice_agent.control.client import Client, connect
 from gpuslice_agent.environment import without_share
@@ -89,28 +89,29 @@ def _notify_socket(directory: RunDirectory) -> Generator[socket.socket]:
 
 
 def _spawn_orphan(directory: RunDirectory, environment: Mapping[str, str], held: int) -> None:
-    """Forks twice: the caller becomes the tenant's program, which must not find a foreign child."""
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        if os.fork() == 0:
-            _become_agent(directory, environment, held)
-        os._exit(0)
-    os.waitpid(child, 0)
+    """By way of a shell: the caller becomes the tenant's program, which must not find our child.
+
+    Not by two forks of our own: where gRPC has been used, its fork handler waits in the second one
+    for threads that the first did not inherit, for ever, and with it whoever waits for the lock.
+    """
+    agent = [sys.executable, "-m", "gpuslice_agent.cli", "agent", "--private"]
+    arguments = [*agent, "--run-dir", str(directory.path)]
+    with open(directory.log, "ab", opener=_open_private) as log:
+        subprocess.run(
+            ["/bin/sh", "-c", '"$@" &', "sh", *arguments],
+            env=dict(environment),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(held,),
+            start_new_session=True,
+            check=True,
+        )
 
 
-def _become_agent(directory: RunDirectory, environment: Mapping[str, str], held: int) -> NoReturn:
-    try:
-        os.set_inheritable(held, True)
-        log = os.open(directory.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for descriptor, number in ((nothing, 0), (log, 1), (log, 2)):
-            os.dup2(descriptor, number)
-        os.chdir("/")
-        arguments = [sys.executable, "-m", "gpuslice_agent.cli", "agent", "--private"]
-        os.execve(sys.executable, [*arguments, "--run-dir", str(directory.path)], environment)
-    finally:
-        os._exit(1)
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _wait_until_ready(

@@ -42,9 +42,14 @@ class Client:
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
-        # A proxy is no way to a unix socket, and gRPC would ask the environment for one.
         self._channel = grpc.insecure_channel(
-            f"unix:{directory.socket}", options=[("grpc.enable_http_proxy", 0)]
+            f"unix:{directory.socket}",
+            options=[
+                # A proxy is no way to a unix socket, and gRPC would ask the environment for one.
+                ("grpc.enable_http_proxy", 0),
+                # Else a new agent is as unreachable, for a second, as the last one was in the end.
+                ("grpc.use_local_subchannel_pool", 1),
+            ],
         )
         self._stub = pb_grpc.ControlStub(self._channel)
 
