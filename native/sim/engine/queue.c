@@ -67,12 +67,21 @@ static int open_stream(unsigned gpu, struct engine_stream **ret_stream) {
     return 0;
 }
 
-int engine_stream_create(unsigned gpu, struct engine_stream **ret_stream) {
-    if (!gpu_exists(gpu))
-        return -ENODEV;
+static int open_locked(unsigned gpu, struct engine_stream **ret_stream) {
     node_lock(&engine_self);
     int result = open_stream(gpu, ret_stream);
     node_unlock(&engine_self);
+    return result;
+}
+
+int engine_stream_create(unsigned gpu, struct engine_stream **ret_stream) {
+    if (!gpu_exists(gpu))
+        return -ENODEV;
+    int result = open_locked(gpu, ret_stream);
+    if (result < 0 && engine_gpu_wait(gpu, false) == 0) { /* streams destroyed with work in flight end after it */
+        effects_look();
+        result = open_locked(gpu, ret_stream);
+    }
     return result;
 }
 
