@@ -71,7 +71,14 @@ def allocate_and_free() -> None:
         check(cuda.cuMemFree_v2(allocated(3 * MIB)))
 
 
-threads = [threading.Thread(target=allocate_and_free) for _ in range(2)]
+def compare_with_nvml() -> None:
+    """What this call takes only NVML knows, and while the shim asks it no memory call may begin."""
+    check(cuda.cuCtxSetCurrent(context))
+    while not enough.is_set():
+        check(cuda.cuCtxSetLimit(0, size_t(1024)))
+
+
+threads = [threading.Thread(target=one) for one in (allocate_and_free, compare_with_nvml)]
 for thread in threads:
     thread.start()
 ends = [end_of_child(held, pinned) for _ in range(CHILDREN)]
