@@ -12,7 +12,7 @@ import pytest
 
 from gpuslice_agent import native_files
 
-from .conftest import Cli
+from .conftest import GPUSLICE, Cli
 
 SHARE = ("run", "--cores", "30", "--mem", "1GiB", "--")
 
@@ -118,6 +118,12 @@ def test_the_program_and_its_children_see_the_share(on_node: Cli) -> None:
     assert (inside.stdout, inside.stderr) == (f"{2**30}\n", "")
     child = on_node(*SHARE, "sh", "-c", f"{sys.executable} -c '{LOOK}'; true")
     assert child.stdout == f"{2**30}\n"
+
+
+def test_a_run_inside_a_run_has_a_share_of_its_own(on_node: Cli) -> None:
+    inner = (*GPUSLICE, "run", "--mem", "2GiB", "--", sys.executable, "-c", LOOK)
+    done = on_node(*SHARE, *inner)
+    assert (done.stdout, done.stderr) == (f"{2 * 2**30}\n", "")
 
 
 def test_several_gpus_are_several_shares_of_that_size(on_node: Cli) -> None:
