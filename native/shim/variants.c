@@ -16,7 +16,7 @@ static bool ends_with(const char *name, size_t length, const char *suffix) {
     return length > suffix_length && memcmp(name + length - suffix_length, suffix, suffix_length) == 0;
 }
 
-size_t variant_base_length(const char *name) {
+static size_t base_length_of(const char *name) {
     size_t length = strlen(name);
     if (ends_with(name, length, "_ptsz") || ends_with(name, length, "_ptds"))
         length -= strlen("_ptsz");
@@ -26,8 +26,8 @@ size_t variant_base_length(const char *name) {
 }
 
 bool variant_same_base(const char *a, const char *b) {
-    size_t length = variant_base_length(a);
-    return strncmp(a, b, length) == 0 && length == variant_base_length(b);
+    size_t length = base_length_of(a);
+    return strncmp(a, b, length) == 0 && length == base_length_of(b);
 }
 
 struct line {
@@ -40,7 +40,7 @@ static bool read_line(const char *text, struct line *line) {
 }
 
 bool variant_find(const char *symbol, int cuda_version, bool per_thread_stream, char ret_name[VARIANT_NAME_BYTES]) {
-    size_t base_length = variant_base_length(symbol);
+    size_t base_length = base_length_of(symbol);
     int newest = 0;
     for (const char *text = variants_table; *text; text += strcspn(text, "\n") + 1) {
         struct line line;

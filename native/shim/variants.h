@@ -4,12 +4,10 @@
 #define GPUSLICE_SHIM_VARIANTS_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
 #define VARIANT_NAME_BYTES 64
 
-/* Length of the name without the suffixes of its variants: _v2, _v3 …, _ptsz, _ptds. */
-size_t variant_base_length(const char *name);
+/* The names differ at most in the suffixes of variants: _v2, _v3 …, _ptsz, _ptds. */
 bool variant_same_base(const char *a, const char *b);
 
 /* The exported symbol that a program of this CUDA version (12040 for 12.4) means by `symbol`: the newest that is not

@@ -84,14 +84,6 @@ const struct sim_gpu *engine_gpu(unsigned gpu) {
     return gpu_exists(gpu) ? &engine_self.node->gpus[gpu] : NULL;
 }
 
-const struct sim_node_info *engine_node(void) {
-    return &engine_self.node->info;
-}
-
-const char *engine_node_directory(void) {
-    return engine_self.directory;
-}
-
 int engine_memory_reserve(unsigned gpu, uint64_t bytes) {
     return gpu_exists(gpu) ? blocks_take(&engine_self, gpu, blocks_of(bytes)) : -ENODEV;
 }

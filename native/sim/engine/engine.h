@@ -32,10 +32,6 @@ int engine_attach(void);
 unsigned engine_gpu_count(void);
 /* What never changes: name, UUID, PCI address, clocks, sizes, bandwidths, links. NULL for an index out of range. */
 const struct sim_gpu *engine_gpu(unsigned gpu);
-/* The node as a whole: driver version and the CUDA version it serves. */
-const struct sim_node_info *engine_node(void);
-/* The node directory, for files that the driver shares between processes (IPC). */
-const char *engine_node_directory(void);
 
 /* --- memory ------------------------------------------------------------------------------------------------- */
 /* Device pointers are host addresses: a range of this process's address space, set aside at engine_attach(), holds
@@ -153,7 +149,7 @@ struct engine_op {
      * order in which operations complete, at or after `end_ns`, and before any wait or query of this process that
      * covers the operation says so. Called from whichever thread of this process looks first, or from the engine's
      * own thread, started at the first operation that needs it; one effect at a time in the process. It must not
-     * call any engine function but engine_now, engine_memory_find, and must free what it owns of `arg`.
+     * call any engine function but engine_memory_find, and must free what it owns of `arg`.
      * The source of a copy is therefore read as late as its end: whoever may change the source sooner (pageable
      * memory) stages it first. */
     void (*effect)(void *arg, const struct engine_times *times);
@@ -179,8 +175,6 @@ int engine_ticket_query(struct engine_ticket ticket);
 int engine_ticket_wait(struct engine_ticket ticket, bool spin);
 /* Waits for everything this process has submitted on this GPU. */
 int engine_gpu_wait(unsigned gpu, bool spin);
-
-uint64_t engine_now(void);
 
 /* Tickets that processes share (interprocess events): numbers within the node that stand for the last ticket put
  * there. They end with the process that made them; -ENOSPC: 65536 are in use. */

@@ -10,10 +10,6 @@
 #define SPIN_NS 60000               /* a sleep ends about this late */
 #define RETRY_NS 20000              /* complete, but another process has yet to do what it does */
 
-uint64_t engine_now(void) {
-    return now_ns();
-}
-
 static bool complete(struct engine_ticket ticket) {
     struct engine_stream *stream = queue_find(ticket);
     if (stream)

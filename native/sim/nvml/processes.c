@@ -15,7 +15,14 @@ struct seen_process {
     uint64_t pid, pid_namespace;
 };
 
-unsigned processes_on(const struct sim_gpu *gpu, struct gpu_process *processes) {
+struct gpu_process {
+    unsigned pid; /* as this process sees it */
+    uint64_t used_bytes;
+    double busy; /* 0 to 1: its part of the GPU, of about the last second */
+};
+
+/* Fills up to NODE_PROCESSES; how many. Processes without a pid here are left out, as the driver leaves them out. */
+static unsigned processes_on(const struct sim_gpu *gpu, struct gpu_process *processes) {
     struct node_file *node = nvml_self.node;
     struct seen_process *seen = calloc(NODE_PROCESSES, sizeof *seen);
     unsigned count = 0, g = gpu_index(gpu);
