@@ -7,22 +7,13 @@ programs check copies, and only the results of kernels from tests/kernels.
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from gpuslice_agent import simulation
 
 from .c_programs import KERNELS
 
 PROGRAMS = Path(__file__).parent / "programs"
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[simulation.SimNode]:
-    with simulation.temporary("2xa100-80g", None) as node:
-        yield node
 
 
 def assert_runs(node: simulation.SimNode, program: str, *arguments: str, **extra: str) -> None:

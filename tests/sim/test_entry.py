@@ -2,12 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from gpuslice_agent import simulation
 
 from .c_programs import KERNELS, build
 from .entry_programs import (
@@ -24,19 +21,6 @@ from .share_on_node import MIB, Share
 NOT_READY = 600
 VERSIONS = (11000, 11030, 11040, 12000, 12020, 12050, 13000, 13050)
 LEGACY, PER_THREAD = 1, 2
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[simulation.SimNode]:
-    with simulation.temporary("2xa100-80g", None) as node:
-        yield node
-
-
-@pytest.fixture
-def share(node: simulation.SimNode, tmp_path: Path) -> Iterator[Share]:
-    share = Share(node, tmp_path, LIMIT, gpu=1)
-    yield share
-    share.close()
 
 
 @pytest.fixture(scope="module")

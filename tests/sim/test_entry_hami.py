@@ -1,7 +1,6 @@
 """HAMi-core's environment variables limit a program that has no grant."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from .entry_programs import (
     build_clients,
     run,
 )
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[simulation.SimNode]:
-    with simulation.temporary("2xa100-80g", None) as node:
-        yield node
 
 
 @pytest.fixture(scope="module")

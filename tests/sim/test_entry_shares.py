@@ -18,19 +18,6 @@ from .share_on_node import Share
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[simulation.SimNode]:
-    with simulation.temporary("2xa100-80g", None) as node:
-        yield node
-
-
-@pytest.fixture
-def share(node: simulation.SimNode, tmp_path: Path) -> Iterator[Share]:
-    share = Share(node, tmp_path, LIMIT, gpu=1)
-    yield share
-    share.close()
-
-
-@pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_clients(tmp_path_factory.mktemp("programs"))
 

@@ -41,12 +41,6 @@ KINDS = (
 SUBDIVIDED = KINDS[:8]
 
 
-@pytest.fixture(scope="module")
-def node() -> Iterator[simulation.SimNode]:
-    with simulation.temporary("2xa100-80g", None) as node:
-        yield node
-
-
 @pytest.fixture
 def share(node: simulation.SimNode, tmp_path: Path) -> Iterator[Share]:
     share = Share(node, tmp_path, LIMIT, gpu=1)
