@@ -25,8 +25,10 @@ def loads(card: Card, programs: Path, results: Record) -> Loads:
 
 @pytest.fixture(scope="module")
 def slack(card: Card) -> float:
-    """In percent. A simulated GPU waits for its host, which others load; a real one does not."""
-    return 8 if card.simulated else 0
+    """In percent. A simulated GPU waits for its host, which others load: there this only shows that
+    the test works, and tests/sim asserts by the node's own clock.
+    """
+    return 30 if card.simulated else 0
 
 
 def share(cores: int) -> tuple[str, ...]:
