@@ -10,7 +10,7 @@
 #include "driver.h"
 #include "elf.h"
 #include "hooks.h"
-#include "nvml_driver.h"
+#include "nvml/library.h"
 
 typedef void *(*lookup)(void *handle, const char *name, const char *version);
 

@@ -1,7 +1,7 @@
 /* The table of who is charged for what: against a plain array, and from many threads. */
 #include <pthread.h>
 
-#include "../shim/memory_table.h"
+#include "../shim/memory/table.h"
 #include "check.h"
 
 #define KEYS 5000u

@@ -1,5 +1,5 @@
 /* The common bucket of a share without an agent: time is a number here. */
-#include "../shim/pacing_bucket.h"
+#include "../shim/pacing/bucket.h"
 #include "check.h"
 
 #include <pthread.h>

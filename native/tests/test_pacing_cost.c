@@ -1,5 +1,5 @@
 /* What pacing learns of how long work takes. */
-#include "../shim/pacing_cost.h"
+#include "../shim/pacing/cost.h"
 #include "check.h"
 
 static uint64_t known(uint64_t key) {
