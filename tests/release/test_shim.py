@@ -52,7 +52,7 @@ def test_it_links_nothing_but_libc(shim: ELFFile) -> None:
 
 def test_it_exports_nothing_but_hooks(shim: ELFFile) -> None:
     hooks = {"dlsym", "dlvsym"}
-    for path in SHIM_SOURCES.glob("*.def"):
+    for path in SHIM_SOURCES.rglob("*.def"):
         hooks |= set(HOOK.findall(path.read_text()))
     assert len(hooks) > 100
     exported = {
