@@ -16,9 +16,6 @@ struct gpuslice_agent_share {
 /* Puts a sentence into the caller's `reason`, like printf. Returns `error`. */
 int agent_reason(char *reason, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* The lowest slot from `from` on that a live process holds, or GPUSLICE_SLOTS. */
-uint32_t agent_next_held(int usage_fd, uint32_t from);
-
 /* 0, or -EINVAL with the sentence. */
 int agent_limits_check(const struct gpuslice_share_limits *limits, char *reason);
 /* The form that stands in the grant, with its checksum. */

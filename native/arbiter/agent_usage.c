@@ -2,14 +2,16 @@
  * and hold any locks: everything is copied by pread, checked against its range, and no sum runs over. */
 #include "../region/internal.h"
 #include "../region/words.h"
+#include "agent_look.h"
 #include "agent_share.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define HEARTBEAT_STALE_NS UINT64_C(1000000000)
+/* Ten times what it takes for some hundred processes, which is more than a GPU has room for. */
+#define LOOK_AT_MOST_NS UINT64_C(5000000)
 
 static uint64_t least(uint64_t a, uint64_t b) {
     return a < b ? a : b;
@@ -33,29 +35,6 @@ static int read_head(const struct gpuslice_agent_share *share, struct usage_head
     int error = region_check_usage((const struct gpuslice_usage *)head, sizeof(struct gpuslice_usage), &why);
 
     return error ? agent_reason(reason, error, "%s", why) : 0;
-}
-
-/* Finds the lowest held slot in [from, GPUSLICE_SLOTS), or GPUSLICE_SLOTS. F_OFD_GETLK tells of any lock in a range,
- * not of the first, so the range shrinks until nothing before the last one found is locked. */
-uint32_t agent_next_held(int usage_fd, uint32_t from) {
-    uint32_t until = GPUSLICE_SLOTS;
-    uint32_t found = GPUSLICE_SLOTS;
-
-    while (from < until) {
-        struct flock lock = {.l_type = F_WRLCK,
-                             .l_whence = SEEK_SET,
-                             .l_start = (off_t)(GPUSLICE_LOCK_BASE + from),
-                             .l_len = (off_t)(until - from)};
-
-        if (fcntl(usage_fd, F_OFD_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
-            break;
-        /* A lock may begin before the range. */
-        uint64_t start = (uint64_t)lock.l_start;
-        uint32_t slot = start < GPUSLICE_LOCK_BASE + from ? from : (uint32_t)(start - GPUSLICE_LOCK_BASE);
-
-        found = until = slot;
-    }
-    return found;
 }
 
 static void fill_process(struct gpuslice_process_usage *process, uint32_t index, const struct gpuslice_slot *slot,
@@ -112,7 +91,9 @@ int gpuslice_agent_share_usage(const struct gpuslice_agent_share *share, struct 
         .credit_ns = atomic_load_explicit(&grant->credit_ns, memory_order_relaxed),
         .pacing_local = heartbeat_ns + HEARTBEAT_STALE_NS < now_ns,
     };
-    for (uint32_t i = agent_next_held(share->usage, 0); i < GPUSLICE_SLOTS; i = agent_next_held(share->usage, i + 1)) {
+    struct agent_look look = agent_look_begin(share->usage, LOOK_AT_MOST_NS);
+
+    for (uint32_t i; (i = agent_look_next(&look)) < GPUSLICE_SLOTS;) {
         struct gpuslice_slot slot;
 
         if (read_slot(share, i, &slot))
@@ -122,13 +103,18 @@ int gpuslice_agent_share_usage(const struct gpuslice_agent_share *share, struct 
             fill_process(&processes[ret_usage->process_count], i, &slot, now_ns);
         ret_usage->process_count++;
     }
+    if (look.cut_short)
+        return agent_reason(reason, -EPROTO,
+                            "the usage file is corrupt: it has so many locks that to find the "
+                            "processes takes too long");
     return 0;
 }
 
 uint32_t gpuslice_agent_share_process_count(const struct gpuslice_agent_share *share) {
+    struct agent_look look = agent_look_begin(share->usage, LOOK_AT_MOST_NS);
     uint32_t count = 0;
 
-    for (uint32_t i = agent_next_held(share->usage, 0); i < GPUSLICE_SLOTS; i = agent_next_held(share->usage, i + 1))
+    while (agent_look_next(&look) < GPUSLICE_SLOTS)
         count++;
     return count;
 }

@@ -4,10 +4,10 @@
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../region/share.h"
+#include "agent_look.h"
 
 /* Limits and membership change seldom, and finding out takes a system call for each process. */
 #define LOOK_AGAIN_NS UINT64_C(10000000)
@@ -17,23 +17,12 @@
 #define LOOK_SELDOM 100u
 #define BEAT_NS UINT64_C(50000000) /* half of what is promised: a late thread is no stale heartbeat */
 
-/* What this thread has cost so far: to be preempted costs nobody's turn. */
-static uint64_t spent_ns(void) {
-    struct timespec spent;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
-    return (uint64_t)spent.tv_sec * UINT64_C(1000000000) + (uint64_t)spent.tv_nsec;
-}
-
 static void find_live(struct arbiter_seat *seat, uint64_t now_ns) {
-    uint64_t before_ns = spent_ns();
+    struct agent_look look = agent_look_begin(seat->files->usage, LOOK_AT_MOST_NS);
     seat->live_count = 0;
-    for (uint32_t slot = 0; seat->live_count < SEAT_LIVE_MAX && spent_ns() - before_ns < LOOK_AT_MOST_NS; slot++) {
-        slot = agent_next_held(seat->files->usage, slot);
-        if (slot >= GPUSLICE_SLOTS)
-            break;
+    for (uint32_t slot; (slot = agent_look_next(&look)) < GPUSLICE_SLOTS;)
         seat->live[seat->live_count++] = (uint16_t)slot;
-    }
-    seat->look_not_before_ns = now_ns + (spent_ns() - before_ns) * LOOK_SELDOM;
+    seat->look_not_before_ns = now_ns + agent_look_spent_ns(&look) * LOOK_SELDOM;
 }
 
 static void read_limits(struct arbiter_seat *seat) {

@@ -248,6 +248,28 @@ CASE(locks_of_any_extent_show_each_held_slot_once) {
     end_hostile();
 }
 
+/* Every other byte below the slots, so that no two locks are made one. */
+static void lock_often(unsigned count) {
+    for (off_t i = 0; i < (off_t)count; i++)
+        hold_slots(2 * i, 1);
+}
+
+CASE(a_usage_file_with_too_many_locks_is_reported_and_still_held) {
+    const off_t base = (off_t)GPUSLICE_LOCK_BASE;
+
+    begin_hostile();
+    lock_often(4000);
+    CHECK_EQUAL(gpuslice_agent_share_process_count(agent), 0);
+    for (off_t slot = 0; slot < GPUSLICE_SLOTS; slot += 2)
+        hold_slots(base + slot, 1);
+    CHECK_EQUAL(look(), -EPROTO);
+    CHECK(strstr(why, "so many locks"));
+    uint32_t count = gpuslice_agent_share_process_count(agent);
+
+    CHECK(count > 0 && count < GPUSLICE_SLOTS / 2); /* the rest would have taken too long */
+    end_hostile();
+}
+
 /* A process that shares the file with garbage finds its own numbers useless, but ends every call. */
 CASE(random_contents_crash_nobody) {
     static unsigned char noise[USAGE_BYTES - HEAD_BYTES];

@@ -53,11 +53,13 @@ int gpuslice_agent_share_set_limits(struct gpuslice_agent_share *share, const st
                                     char *reason);
 int gpuslice_agent_share_get_limits(const struct gpuslice_agent_share *share, struct gpuslice_share_limits *ret_limits,
                                     char *reason);
-/* -EPROTO: the usage file is corrupt (truncated or grown by the tenant, wrong magic); the share is to be reported so.
+/* -EPROTO: the usage file is corrupt (truncated or grown by the tenant, wrong magic, or locked so often that to find
+ * its processes costs more than 5 ms of processor time); the share is to be reported so.
  * `processes` takes up to `capacity` live processes; process_count says how many there are. */
 int gpuslice_agent_share_usage(const struct gpuslice_agent_share *share, struct gpuslice_share_usage *ret_usage,
                                struct gpuslice_process_usage *processes, uint32_t capacity, char *reason);
-/* How many processes hold a slot: by their locks alone, so also of a share whose usage file is corrupt. */
+/* How many processes hold a slot: by their locks alone, so also of a share whose usage file is corrupt. Where it is
+ * locked that often, some of them are left out; 0 always means none. */
 uint32_t gpuslice_agent_share_process_count(const struct gpuslice_agent_share *share);
 /* The GPU of the share, as the grant names it: valid while the share is open. */
 const char *gpuslice_agent_share_gpu_uuid(const struct gpuslice_agent_share *share);
