@@ -21,6 +21,14 @@ struct check_case {
 
 __attribute__((unused)) static struct check_case *check_first, **check_last = &check_first;
 __attribute__((weak)) const char *check_running = "no case";
+/* Called, where it is set, before a CHECK that does not hold ends the process. */
+__attribute__((weak)) void (*check_failing)(void);
+
+static inline _Noreturn void check_fail(void) {
+    if (check_failing)
+        check_failing();
+    _Exit(1); /* what other threads do meanwhile must not hold it up */
+}
 
 #define CASE(sentence)                                                                                                 \
     static void case_##sentence(void);                                                                                 \
@@ -35,7 +43,7 @@ __attribute__((weak)) const char *check_running = "no case";
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
             fprintf(stderr, "%s:%d: %s: not true: %s\n", __FILE__, __LINE__, check_running, #condition);               \
-            _Exit(1);                                                                                                  \
+            check_fail();                                                                                              \
         }                                                                                                              \
     } while (0)
 
@@ -46,7 +54,7 @@ __attribute__((weak)) const char *check_running = "no case";
         if (check_actual != check_expected) {                                                                          \
             fprintf(stderr, "%s:%d: %s: %s is %lld, not %lld\n", __FILE__, __LINE__, check_running, #actual,           \
                     check_actual, check_expected);                                                                     \
-            _Exit(1);                                                                                                  \
+            check_fail();                                                                                              \
         }                                                                                                              \
     } while (0)
 

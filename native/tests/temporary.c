@@ -31,6 +31,7 @@ static void remove_all(void) {
         remove_directory(directories[i]);
         free(directories[i]);
     }
+    directory_count = 0;
 }
 
 void temporary_remove(const char *directory) {
@@ -51,6 +52,7 @@ const char *temporary_directory(void) {
     if (owner == 0) {
         owner = getpid();
         atexit(remove_all);
+        check_failing = remove_all;
     }
     CHECK(directory_count < DIRECTORIES_MAX);
     snprintf(path, sizeof(path), "%s/gpuslice-test-XXXXXX", root ? root : "/tmp");

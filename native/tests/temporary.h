@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /* A new empty directory under $TMPDIR or /tmp. It and the plain files in it are removed when the process that asked
- * first exits; a child that ends with _exit() removes nothing. */
+ * first exits or fails a CHECK; a child that ends with _exit() or fails one removes nothing. */
 const char *temporary_directory(void);
 
 /* The files of a new share of `memory_bytes` in a new temporary directory. */
