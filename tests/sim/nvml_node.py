@@ -13,9 +13,10 @@ from gpuslice_agent.simulation import SimNode
 
 KERNELS = Path(__file__).parents[1] / "kernels" / "gpuslice.ptx"
 
-# Holds a context on a GPU and, while its input is open, keeps it busy; says when it begins.
+# Holds a context on a GPU and keeps it busy with one kernel that outlasts any test, so that a slow
+# host leaves no gap; says when it begins, and ends with its input.
 WORKER = """
-import ctypes, select, sys
+import ctypes, sys
 driver = ctypes.CDLL("libcuda.so.1")
 def call(name, *arguments):
     assert getattr(driver, name)(*arguments) == 0, name
@@ -28,12 +29,11 @@ call("cuCtxSetCurrent", context)
 call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(held))
 call("cuModuleLoad", ctypes.byref(module), kernels)
 call("cuModuleGetFunction", ctypes.byref(spin), module, b"gpuslice_spin")
-ns, steps_per_us = ctypes.c_uint64(5_000_000), ctypes.c_uint32(1000)
+ns, steps_per_us = ctypes.c_uint64(600_000_000_000), ctypes.c_uint32(1000)
 parameters = (ctypes.c_void_p * 2)(ctypes.addressof(ns), ctypes.addressof(steps_per_us))
+call("cuLaunchKernel", spin, 1, 1, 1, 1, 1, 1, 0, None, parameters, None)
 print("ready", flush=True)
-while not select.select([sys.stdin], [], [], 0)[0]:
-    call("cuLaunchKernel", spin, 1, 1, 1, 1, 1, 1, 0, None, parameters, None)
-    call("cuCtxSynchronize")
+sys.stdin.read()
 """
 
 
@@ -66,5 +66,5 @@ def worker(
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         yield process.pid
-        process.communicate("\n", timeout=30)
+        process.communicate(timeout=30)
     assert process.returncode == 0

@@ -173,7 +173,9 @@ def dgx() -> Iterator[SimNode]:
 @pytest.fixture
 def busy(node: SimNode) -> Iterator[int]:
     with worker(node, gpu=1, held_bytes=HELD) as pid:
-        time.sleep(1.5)  # utilisation is of the last second
+        time.sleep(
+            1.5
+        )  # utilisation is of the last second
         yield pid
 
 
@@ -239,8 +241,8 @@ def test_pynvml_sees_a_process_and_what_it_uses(node: SimNode, busy: int) -> Non
     ((pid, held),) = gpu["processes"]
     assert pid == busy
     assert held == gpu["used"] > HELD
-    assert gpu["gpu"] > 50
-    assert gpu["sm"][str(busy)] > 50
+    assert gpu["gpu"] == 100
+    assert gpu["sm"][str(busy)] == 100
     assert idle["power"] < gpu["power"] < gpu["power_limit"]
     assert idle["temperature"] < gpu["temperature"]
     assert gpu["graphics"] == 0
@@ -258,8 +260,8 @@ def test_nvitop_runs_unchanged(node: SimNode, busy: int) -> None:
     seen = look(node, NVITOP, str(busy))
     assert seen["name"] == "NVIDIA A100-SXM4-80GB (simulated)"
     assert seen["held"] == seen["used"] > HELD
-    assert seen["gpu"] > 50
-    assert seen["sm"] > 50
+    assert seen["gpu"] == 100
+    assert seen["sm"] == 100
     assert seen["type"] == "C"
     assert seen["fan"] == "N/A"
     assert seen["cuda"] == "13.5"
@@ -270,7 +272,7 @@ def test_gpustat_runs_unchanged(node: SimNode, busy: int) -> None:
     (process,) = gpu["processes"]
     assert process["pid"] == busy
     assert process["gpu_memory_usage"] == gpu["memory.used"] > HELD // MIB
-    assert gpu["utilization.gpu"] > 50
+    assert gpu["utilization.gpu"] == 100
 
 
 def test_a_killed_process_is_gone_from_the_list_at_once(node: SimNode) -> None:
