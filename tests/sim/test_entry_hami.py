@@ -17,6 +17,10 @@ from .entry_programs import (
     run,
 )
 
+# Of 8 GiB. It fits once beside the contexts of all four children, in whatever order they come, and
+# not twice beside any context.
+HALF_FOR_EACH = ("4", str(4 * LIMIT))
+
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,8 +56,8 @@ def test_hami_variables_limit_each_device(
 def test_hami_variables_limit_a_process_and_its_children_together(
     programs: Path, node: simulation.SimNode, tmp_path: Path
 ) -> None:
-    environment = hami(node, tmp_path, CUDA_DEVICE_MEMORY_LIMIT="1g")
-    said = answer_line([programs / "fork", "4", str(LIMIT // 2)], environment).split()
+    environment = hami(node, tmp_path, CUDA_DEVICE_MEMORY_LIMIT="8g")
+    said = answer_line([programs / "fork", *HALF_FOR_EACH], environment).split()
     assert said.count("0") == 1
     assert said.count(str(OUT_OF_MEMORY)) == 3
 
@@ -61,9 +65,9 @@ def test_hami_variables_limit_a_process_and_its_children_together(
 def test_hami_variables_need_no_cache_to_be_named(
     programs: Path, node: simulation.SimNode, tmp_path: Path
 ) -> None:
-    environment = hami(node, tmp_path, CUDA_DEVICE_MEMORY_LIMIT=str(LIMIT))
+    environment = hami(node, tmp_path, CUDA_DEVICE_MEMORY_LIMIT=str(8 * LIMIT))
     del environment["CUDA_DEVICE_MEMORY_SHARED_CACHE"]
-    said = answer_line([programs / "fork", "4", str(LIMIT // 2)], environment).split()
+    said = answer_line([programs / "fork", *HALF_FOR_EACH], environment).split()
     assert said.count("0") == 1
 
 
