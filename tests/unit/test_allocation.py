@@ -128,7 +128,7 @@ def test_several_shares_without_names_go_to_gpus_of_their_own() -> None:
         (ShareRequest(cores=10, memory_bytes=0), "0 bytes of memory are too little"),
         (ShareRequest(), "cores, memory or both"),
         (ShareRequest(cores=0), "say how much memory"),
-        (ShareRequest(cores=10, gpus=("2",)), "There is no GPU '2' here; there are 0 (GPU-"),
+        (ShareRequest(cores=10, gpus=("2",)), "There is no GPU '2' here; those here are: 0 (GPU-"),
         (ShareRequest(cores=10, gpus=("GPU-x",)), "There is no GPU 'GPU-x' here"),
         (ShareRequest(cores=10, gpus=("GPU-",)), "There is more than one GPU 'GPU-' here"),
         (ShareRequest(cores=10, gpus=("0", "GPU-00000000")), "GPU 0 is named twice"),

@@ -83,5 +83,5 @@ def _named(name: str, snapshot: Snapshot) -> Gpu:
     if len(found) != 1:
         there = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in snapshot.gpus)
         several = "more than one" if found else "no"
-        raise RequestError(f"There is {several} GPU {name!r} here; there are {there}.")
+        raise RequestError(f"There is {several} GPU {name!r} here; those here are: {there}.")
     return found[0]
