@@ -258,7 +258,7 @@ CASE(a_usage_file_with_too_many_locks_is_reported_and_still_held) {
     const off_t base = (off_t)GPUSLICE_LOCK_BASE;
 
     begin_hostile();
-    lock_often(4000);
+    lock_often(10000);
     CHECK_EQUAL(gpuslice_agent_share_process_count(agent), 0);
     for (off_t slot = 0; slot < GPUSLICE_SLOTS; slot += 2)
         hold_slots(base + slot, 1);
