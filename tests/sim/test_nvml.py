@@ -173,9 +173,7 @@ def dgx() -> Iterator[SimNode]:
 @pytest.fixture
 def busy(node: SimNode) -> Iterator[int]:
     with worker(node, gpu=1, held_bytes=HELD) as pid:
-        time.sleep(
-            1.5
-        )  # utilisation is of the last second
+        time.sleep(1.5)  # utilisation is of the last second
         yield pid
 
 
