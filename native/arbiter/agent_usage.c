@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define HEARTBEAT_STALE_NS UINT64_C(1000000000)
-/* Ten times what it takes for some hundred processes, which is more than a GPU has room for. */
+/* A hundred processes, which is more than a GPU has room for, take 0.1 ms; 4 ms in the worst order of their locks. */
 #define LOOK_AT_MOST_NS UINT64_C(5000000)
 
 static uint64_t least(uint64_t a, uint64_t b) {
