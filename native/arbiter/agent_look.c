@@ -1,7 +1,6 @@
 #include "agent_look.h"
 
 #include <fcntl.h>
-#include <gpuslice/region.h>
 #include <time.h>
 
 static uint64_t thread_ns(void) {
@@ -19,10 +18,18 @@ uint64_t agent_look_spent_ns(const struct agent_look *look) {
     return thread_ns() - look->begun_ns;
 }
 
+static uint32_t next_seen(const struct agent_look *look) {
+    uint32_t slot = look->from;
+
+    while (slot < GPUSLICE_SLOTS && !(look->seen[slot / 64] >> slot % 64 & 1))
+        slot++;
+    return slot;
+}
+
 /* F_OFD_GETLK tells of any lock in a range, not of the first, so the range shrinks until nothing before the last one
- * found is locked. */
+ * found is locked. What was found on the way is kept: n held slots take 2n + 1 calls, in whatever order they come. */
 uint32_t agent_look_next(struct agent_look *look) {
-    uint32_t found = GPUSLICE_SLOTS;
+    uint32_t found = next_seen(look);
 
     if (look->cut_short)
         return GPUSLICE_SLOTS;
@@ -38,6 +45,7 @@ uint32_t agent_look_next(struct agent_look *look) {
         uint64_t start = (uint64_t)lock.l_start;
 
         found = start < GPUSLICE_LOCK_BASE + look->from ? look->from : (uint32_t)(start - GPUSLICE_LOCK_BASE);
+        look->seen[found / 64] |= UINT64_C(1) << found % 64;
         look->cut_short = agent_look_spent_ns(look) > look->at_most_ns;
     }
     look->from = found + 1;

@@ -2,6 +2,7 @@
 #ifndef GPUSLICE_AGENT_LOOK_H
 #define GPUSLICE_AGENT_LOOK_H
 
+#include <gpuslice/region.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -9,7 +10,8 @@
  * thread `at_most_ns` of processor time: to be preempted costs nobody's turn. */
 struct agent_look {
     int usage_fd;
-    uint32_t from; /* the slots below are known */
+    uint32_t from;                      /* the slots below are known */
+    uint64_t seen[GPUSLICE_SLOTS / 64]; /* held slots from there on that were met on the way, a bit each */
     uint64_t begun_ns, at_most_ns;
     bool cut_short;
 };

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #define HEARTBEAT_STALE_NS UINT64_C(1000000000)
-/* A hundred processes, which is more than a GPU has room for, take 0.1 ms; 4 ms in the worst order of their locks. */
-#define LOOK_AT_MOST_NS UINT64_C(5000000)
+/* All 1024 slots in the worst order of their locks take some 10 ms; tens of thousands of locks are no honest share. */
+#define LOOK_AT_MOST_NS UINT64_C(50000000)
 
 static uint64_t least(uint64_t a, uint64_t b) {
     return a < b ? a : b;

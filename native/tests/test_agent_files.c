@@ -258,7 +258,7 @@ CASE(a_usage_file_with_too_many_locks_is_reported_and_still_held) {
     const off_t base = (off_t)GPUSLICE_LOCK_BASE;
 
     begin_hostile();
-    lock_often(10000);
+    lock_often(20000);
     CHECK_EQUAL(gpuslice_agent_share_process_count(agent), 0);
     for (off_t slot = 0; slot < GPUSLICE_SLOTS; slot += 2)
         hold_slots(base + slot, 1);
@@ -267,6 +267,15 @@ CASE(a_usage_file_with_too_many_locks_is_reported_and_still_held) {
     uint32_t count = gpuslice_agent_share_process_count(agent);
 
     CHECK(count > 0 && count < GPUSLICE_SLOTS / 2); /* the rest would have taken too long */
+    end_hostile();
+}
+
+CASE(a_share_full_of_processes_is_read_whole_in_whatever_order_they_came) {
+    begin_hostile();
+    for (off_t slot = GPUSLICE_SLOTS; slot-- > 0;)
+        hold_slots((off_t)GPUSLICE_LOCK_BASE + slot, 1);
+    CHECK_EQUAL(look(), 0);
+    CHECK_EQUAL(gpuslice_agent_share_process_count(agent), GPUSLICE_SLOTS);
     end_hostile();
 }
 
