@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gpuslice_agent import native_files
 from gpuslice_agent.enforcement.library import AgentLibrary, Arbiter, OpenShare
+from gpuslice_agent.errors import CorruptShareError
 from gpuslice_agent.model import Limits, Policy
 from gpuslice_agent.simulation import SimNode
 
@@ -103,7 +104,7 @@ class TimeShares:
     def run(self, seconds: float) -> list[Used]:
         """All programs at once; what each tenant used, in the order they were added."""
         before = busy_by_pid(self._node)
-        charged = [tenant.share.usage().busy_ns for tenant in self._tenants]
+        charged = [self._charged(tenant) for tenant in self._tenants]
         for tenant in self._tenants:
             for program in tenant.programs:
                 assert program.stdin
@@ -122,6 +123,14 @@ class TimeShares:
         return dict(json.loads(program.stdout.readline()))
 
     @staticmethod
+    def _charged(tenant: Tenant) -> int:
+        """GPU time in ns; 0 where a hostile tenant keeps its usage from being read."""
+        try:
+            return tenant.share.usage().busy_ns
+        except CorruptShareError:
+            return 0
+
+    @staticmethod
     def _used(
         tenant: Tenant,
         said: list[dict[str, int]],
@@ -131,7 +140,7 @@ class TimeShares:
     ) -> Used:
         worked = max(word["end_ns"] for word in said) - min(word["start_ns"] for word in said)
         busy = sum(after[program.pid] - before[program.pid] for program in tenant.programs)
-        charged = tenant.share.usage().busy_ns - charged_before
+        charged = TimeShares._charged(tenant) - charged_before
         launches = sum(word["launches"] for word in said)
         return Used(100 * busy / worked, 100 * charged / worked, launches)
 
