@@ -103,11 +103,8 @@ static void lay_out(struct array *array, const CUDA_ARRAY3D_DESCRIPTOR *descript
 }
 
 static CUresult create(CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *descriptor) {
-    CUresult result = capture_forbids();
-    if (result)
-        return result;
     struct context *context;
-    result = current_context(&context);
+    CUresult result = current_context_outside_capture(&context);
     if (!result)
         result = check(descriptor);
     if (result)
@@ -241,11 +238,8 @@ static CUresult make_levels(struct context *context, struct mipmap *mipmap, cons
 }
 
 CUresult cuMipmappedArrayCreate(CUmipmappedArray *handle, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels) {
-    CUresult result = capture_forbids();
-    if (result)
-        return result;
     struct context *context;
-    result = current_context(&context);
+    CUresult result = current_context_outside_capture(&context);
     if (!result)
         result = check(descriptor);
     if (result)

@@ -273,6 +273,11 @@ CUresult capture_hides_legacy(struct stream *stream) {
     return legacy_use(stream, false);
 }
 
+CUresult current_context_outside_capture(struct context **ret_context) {
+    CUresult result = capture_forbids();
+    return result ? result : current_context(ret_context);
+}
+
 CUresult capture_forbids_stream(struct stream *stream) {
     if (!atomic_load_explicit(&capture_count, memory_order_acquire))
         return CUDA_SUCCESS;

@@ -8,11 +8,8 @@
 #define PITCH_ALIGNMENT 512u
 
 static CUresult allocate(uint64_t bytes, enum allocation_kind kind, CUdeviceptr *ret_address) {
-    CUresult result = capture_forbids();
-    if (result)
-        return result;
     struct context *context;
-    result = current_context(&context);
+    CUresult result = current_context_outside_capture(&context);
     if (result)
         return result;
     if (!ret_address || !bytes)

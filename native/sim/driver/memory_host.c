@@ -51,11 +51,8 @@ size_t host_range_take(uintptr_t base, bool registered) {
 }
 
 CUresult cuMemHostAlloc(void **ret_pointer, size_t bytes, unsigned flags) {
-    CUresult result = capture_forbids();
-    if (result)
-        return result;
     struct context *context;
-    result = current_context(&context);
+    CUresult result = current_context_outside_capture(&context);
     if (result)
         return result;
     if (!ret_pointer || !bytes || flags & ~(unsigned)ALLOC_FLAGS)
@@ -99,11 +96,8 @@ CUresult cuMemFreeHost(void *pointer) {
 }
 
 CUresult cuMemHostRegister_v2(void *pointer, size_t bytes, unsigned flags) {
-    CUresult result = capture_forbids();
-    if (result)
-        return result;
     struct context *context;
-    result = current_context(&context);
+    CUresult result = current_context_outside_capture(&context);
     if (result)
         return result;
     if (!pointer || !bytes || flags & ~(unsigned)REGISTER_FLAGS)

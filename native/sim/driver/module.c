@@ -207,11 +207,8 @@ CUresult read_file(const char *path, void **ret_data, size_t *ret_bytes) {
 }
 
 CUresult cuModuleLoadDataEx(CUmodule *handle, const void *data, unsigned count, CUjit_option *options, void **values) {
-    CUresult result = capture_forbids();
-    if (result)
-        return result;
     struct context *context;
-    result = current_context(&context);
+    CUresult result = current_context_outside_capture(&context);
     if (result)
         return result;
     if (!handle || !data || (count && (!options || !values)))

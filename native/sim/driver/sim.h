@@ -328,9 +328,11 @@ void pools_trim_after_sync(void);
 /* Calls that may not be made while a capture is on: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, and the capture is
  * invalid, when this thread's capture mode says so. Called at the head of every such call. */
 CUresult capture_forbids(void);
-/* As above for calls on one stream (synchronise, query): an error when it is capturing. */
+/* The head of a call that takes memory of the current context: capture_forbids, then current_context. */
+CUresult current_context_outside_capture(struct context **ret_context);
+/* As capture_forbids for calls on one stream (synchronise, query): an error when it is capturing. */
 CUresult capture_forbids_stream(struct stream *stream);
-/* As above for waits on a whole context: an error when any of its streams is capturing. */
+/* As capture_forbids for waits on a whole context: an error when any of its streams is capturing. */
 CUresult capture_forbids_context(struct context *context);
 
 #endif
