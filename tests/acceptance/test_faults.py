@@ -40,9 +40,7 @@ say(result or cuda.cuCtxSetCurrent(context) or take(64 << 20))
 # Never more than the share, however often it is tried.
 GO_ON = "while True: say(take(2 << 30) * 1000 + take(1 << 20))"
 CLOSE_ALL = "os.closerange(3, 65536)\n"
-FORK = (
-    "child = os.fork()\nif child == 0: os.pause() if hasattr(os, 'pause') else sys.stdin.read()\n"
-)
+FORK = "child = os.fork()\nif child == 0: sys.stdin.read()\n"
 
 
 @pytest.fixture

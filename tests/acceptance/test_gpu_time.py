@@ -4,7 +4,6 @@ The truth is the busy time that the simulated node counted for a tenant's proces
 in which the tenant had work.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,21 +12,9 @@ import pytest
 from ..sim.c_programs import KERNELS, build
 from ..sim.share_on_node import Tenant
 from ..sim.time_shares import Load, busy_by_pid
-from .node import Node, Run, kept_agent, simulated
+from .node import Node, Run
 
 SECONDS = 10.0
-
-
-@pytest.fixture(scope="module")
-def whole_node() -> Iterator[Node]:
-    with simulated("2xa100-80g") as node, kept_agent(node):
-        yield node
-
-
-@pytest.fixture
-def node(whole_node: Node) -> Iterator[Node]:
-    yield whole_node
-    whole_node.end_all()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ The truth is what the simulated node counts as physical memory of the program's 
 import json
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from gpuslice_agent.model import Snapshot
 
 from ..sim.c_programs import build, build_by_lookup
 from ..sim.share_on_node import BLOCK, MIB
-from .node import Node, Run, kept_agent, simulated
+from .node import Node, Run
 
 SCRIPTS = Path(__file__).parents[1] / "sim" / "scripts"
 GIB = 2**30
@@ -50,18 +49,6 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build(folder / DIRECT, *sources, flags=("-lcuda",))
     build_by_lookup(folder / LOOKUP, *sources)
     return folder
-
-
-@pytest.fixture(scope="module")
-def whole_node() -> Iterator[Node]:
-    with simulated("2xa100-80g") as node, kept_agent(node):
-        yield node
-
-
-@pytest.fixture
-def node(whole_node: Node) -> Iterator[Node]:
-    yield whole_node
-    whole_node.end_all()
 
 
 def filler(node: Node, programs: Path, program: str, kind: str) -> Run:
