@@ -57,4 +57,4 @@ def test_cuda_graphs_replay_right_and_are_paced(record: Record) -> None:
 def test_graphs_at_the_whole_time_are_not_held_back(record: Record) -> None:
     alone, said = client("graph"), client("graph", *share_of(mem=LIMIT))
     got = 100 * said["replays_a_second"] / alone["replays_a_second"]
-    record.measured("torch: throughput kept at 100, graph replays", got, "%")
+    record.expect("torch: throughput kept at 100, graph replays", 100, min(got, 100), 1, "%")
