@@ -1,0 +1,6 @@
+"""The API server: objects as dicts, so that fields newer than this agent survive."""
+
+from gpuslice_plugin.api.informer import Informer
+from gpuslice_plugin.api.server import ApiServer, Object, PatchKind
+
+__all__ = ["ApiServer", "Informer", "Object", "PatchKind"]
