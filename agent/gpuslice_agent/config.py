@@ -29,6 +29,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Seconds between looks at GPUs and shares while there is a share or somebody watches."""
     idle_interval: Seconds = 15.0
     """The same at rest; a scrape interval, so that metrics are never older than two of them."""
+    driver_root: Path = Path("/")
+    """The root below which NVIDIA's driver is: in a container, where it has the node's root."""
     nvml_deadline: Seconds = 5.0
     """Seconds an NVML call may take before its GPU counts as hung; healthy: milliseconds."""
     nvml_start_deadline: Seconds = 60.0

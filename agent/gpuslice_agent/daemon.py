@@ -14,6 +14,7 @@ from gpuslice_agent.allocation import Defaults
 from gpuslice_agent.config import Config
 from gpuslice_agent.control.server import Control, serve
 from gpuslice_agent.discovery import Gpus, process_name
+from gpuslice_agent.driver_files import DriverFiles
 from gpuslice_agent.enforcement import ContextOverhead, Enforcement
 from gpuslice_agent.enforcement.library import AgentLibrary
 from gpuslice_agent.inventory import Inventory
@@ -61,7 +62,10 @@ class Agent:
             name_of=process_name,
         )
         resources.enter_context(closing(enforcement))
-        self._nvml = Nvml(config.nvml_deadline, config.nvml_start_deadline)
+        driver = DriverFiles(config.driver_root, directory.driver)
+        self._nvml = Nvml(
+            config.nvml_deadline, config.nvml_start_deadline, before_start=driver.link
+        )
         self._inventory = Inventory()
         self._shares = Shares(
             ledger,

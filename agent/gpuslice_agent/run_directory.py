@@ -39,6 +39,11 @@ class RunDirectory:
         return self.path / "agent.log"
 
     @property
+    def driver(self) -> Path:
+        """Links to the driver's libraries, for an agent that has another root than the node."""
+        return self.path / "driver"
+
+    @property
     def shares(self) -> Path:
         return self.path / "shares"
 

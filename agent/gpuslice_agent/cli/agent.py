@@ -11,6 +11,8 @@ import click
 import msgspec
 
 from gpuslice_agent import config, daemon
+from gpuslice_agent.driver_files import DriverFiles
+from gpuslice_agent.run_directory import RunDirectory
 from gpuslice_agent.systemd import ServiceManager
 
 
@@ -52,6 +54,9 @@ def _setting_options() -> list[click.Parameter]:
 
 def _run(config_file: Path | None, **flags: object) -> None:
     settings = config.load(config_file, os.environ, flags, os.getuid())
+    driver = DriverFiles(settings.driver_root, RunDirectory(settings.run_dir).driver)
+    if driver.search_path is not None:
+        os.environ["LD_LIBRARY_PATH"] = str(driver.search_path)  # of the processes that we start
     asyncio.run(daemon.run(settings, ServiceManager(os.environ)))
 
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -36,11 +37,16 @@ class Nvml:
     """NVML, one call at a time. Every call ends within its deadline, whatever the driver does."""
 
     def __init__(
-        self, deadline: float, start_deadline: float, command: tuple[str, ...] = ()
+        self,
+        deadline: float,
+        start_deadline: float,
+        command: tuple[str, ...] = (),
+        before_start: Callable[[], None] = lambda: None,
     ) -> None:
         self._deadline = deadline
         self._start_deadline = start_deadline
         self._command = command or (sys.executable, "-P", "-m", "gpuslice_agent.nvml.child")
+        self._before_start = before_start
         self._turn = asyncio.Lock()
         self._child: Child | None = None
         self._description: Description | None = None
@@ -111,6 +117,7 @@ class Nvml:
             raise NvmlHungError("the NVML child is stuck in the driver and cannot be killed")
         if time.monotonic() < self._not_before:
             raise self._why
+        self._before_start()
         return Child(self._command)
 
     def _give_up(self, child: "Child", why: NvmlError) -> None:
