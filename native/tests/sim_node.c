@@ -11,7 +11,7 @@
 void sim_node_new(const char *profile) {
     char reason[256] = "";
     const char *directory = temporary_directory();
-    if (node_create(directory, profile, 0, 1, reason) < 0)
+    if (node_create(directory, profile, 0, 1, NULL, reason) < 0)
         fprintf(stderr, "%s\n", reason);
     setenv("GPUSLICE_SIM_NODE", directory, 1);
 }

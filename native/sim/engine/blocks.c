@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "journal.h"
+#include "walls.h"
 
 int blocks_charge(struct node_file *node, unsigned process, unsigned gpu, uint64_t blocks) {
     struct node_gpu_state *state = &node->gpu_states[gpu];
@@ -23,12 +24,16 @@ void blocks_refund(struct node_file *node, unsigned process, unsigned gpu, uint6
     journal_put(node, held, *held - blocks);
 }
 
+int blocks_charge_new(struct node_file *node, unsigned process, unsigned gpu, uint64_t blocks) {
+    return walls_allow(node, process, gpu, blocks) ? blocks_charge(node, process, gpu, blocks) : -ENOMEM;
+}
+
 int blocks_take(struct member *member, unsigned gpu, uint64_t blocks) {
-    node_lock(member);
-    int result = blocks_charge(member->node, member->index, gpu, blocks);
+    walls_lock(member);
+    int result = blocks_charge_new(member->node, member->index, gpu, blocks);
     if (result < 0) {
         reap_dead(member);
-        result = blocks_charge(member->node, member->index, gpu, blocks);
+        result = blocks_charge_new(member->node, member->index, gpu, blocks);
     }
     node_unlock(member);
     return result;

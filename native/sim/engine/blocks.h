@@ -1,5 +1,5 @@
-/* Physical memory: how many blocks of each GPU each process holds. The one place where memory is counted; a wall of
- * the kernel's (limits on a cgroup) belongs here too. */
+/* Physical memory: how many blocks of each GPU each process holds. The one place where memory is counted, and where
+ * the kernel's wall stands (walls.h). */
 #ifndef GPUSLICE_SIM_BLOCKS_H
 #define GPUSLICE_SIM_BLOCKS_H
 
@@ -11,11 +11,14 @@ static inline uint64_t blocks_of(uint64_t bytes) {
     return (bytes >> BLOCK_SHIFT) + ((bytes & ((UINT64_C(1) << BLOCK_SHIFT) - 1)) != 0);
 }
 
-/* Takes the lock. -ENOMEM: the card is full, the dead already looked for. */
+/* Takes the lock. -ENOMEM: the card is full, or what the process's cgroup may hold; the dead already looked for. */
 int blocks_take(struct member *member, unsigned gpu, uint64_t blocks);
 void blocks_give(struct member *member, unsigned gpu, uint64_t blocks);
 
-/* Under the lock, for a process by its index. -ENOMEM. */
+/* Under walls_lock(). -ENOMEM. */
+int blocks_charge_new(struct node_file *node, unsigned process, unsigned gpu, uint64_t blocks);
+/* Under the lock, for a process by its index: whatever its cgroup may hold, for it is given what is there already.
+ * -ENOMEM. */
 int blocks_charge(struct node_file *node, unsigned process, unsigned gpu, uint64_t blocks);
 void blocks_refund(struct node_file *node, unsigned process, unsigned gpu, uint64_t blocks);
 

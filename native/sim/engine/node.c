@@ -15,7 +15,7 @@ static int refuse(char *reason, int error, const char *what, const char *subject
 }
 
 /* Written whole before it takes its name: whoever finds a node finds a complete one. */
-static int write_node(int directory, const char *profile, unsigned gpus, uint64_t seed) {
+static int write_node(int directory, const char *profile, unsigned gpus, uint64_t seed, const char *driver) {
     int fd = openat(directory, NODE_FILE ".new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0)
         return -errno;
@@ -26,6 +26,10 @@ static int write_node(int directory, const char *profile, unsigned gpus, uint64_
     if (result == 0) {
         node = mmap(NULL, sizeof(struct node_file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         result = node == MAP_FAILED ? -errno : profile_fill(node, profile, gpus, seed);
+    }
+    if (result == 0 && driver) {
+        snprintf(node->info.driver_version, sizeof node->info.driver_version, "%s", driver);
+        snprintf(node->info.nvml_version, sizeof node->info.nvml_version, "13.%.28s", driver);
     }
     if (result == 0) {
         node->magic = NODE_MAGIC;
@@ -48,13 +52,14 @@ static void no_profile(const char *profile, char *reason) {
     snprintf(reason + length, 256 - (size_t)length, ".");
 }
 
-int node_create(const char *directory, const char *profile, unsigned gpus, uint64_t seed, char *reason) {
+int node_create(const char *directory, const char *profile, unsigned gpus, uint64_t seed, const char *driver,
+                char *reason) {
     if (mkdir(directory, 0755) < 0 && errno != EEXIST)
         return refuse(reason, errno, "cannot make the node directory", directory);
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return refuse(reason, errno, "cannot open the node directory", directory);
-    int result = write_node(fd, profile, gpus, seed);
+    int result = write_node(fd, profile, gpus, seed, driver);
     close(fd);
     if (result == -EINVAL)
         no_profile(profile, reason);

@@ -10,11 +10,13 @@
 
 #include <stdatomic.h>
 
+#include "cgroup.h"
 #include "gpu.h"
 
 #define NODE_MAGIC UINT64_C(0x31656e6f4e6d6973)
 #define NODE_VERSION 1u
 #define NODE_FILE "node"
+#define NODE_CGROUPS "cgroup" /* beside it, where a container was given a view of all cgroups */
 
 #define NODE_PROCESSES 1024u
 #define NODE_CHANNELS 2048u
@@ -24,6 +26,7 @@
 #define NODE_ENDED 4096u /* ended processes that are remembered */
 #define NODE_SHARED_TICKETS 65536u
 #define NODE_JOURNAL 16384u
+#define NODE_WALLS 512u /* cgroups with limits; a kubelet runs 110 pods unless told otherwise */
 
 /* A process lives exactly as long as its byte of the node file, counted from here, is locked (process.c). */
 #define NODE_LOCK_BASE UINT64_C(0x4000000000000000)
@@ -57,13 +60,16 @@ struct node_process_gpu {
 };
 
 struct node_process {
-    _Atomic uint64_t generation; /* written only by who holds the entry's byte lock */
-    uint64_t live;               /* 1: claimed and not yet reaped */
-    uint64_t observer;           /* 1: only reads (NVML, tools); not listed */
-    uint64_t pid;                /* in the pid namespace below */
-    uint64_t pid_namespace;      /* inode of /proc/self/ns/pid */
-    uint64_t start_time;         /* field 22 of /proc/self/stat */
-    char name[64];               /* of the program, for people */
+    _Atomic uint64_t generation;     /* written only by who holds the entry's byte lock */
+    uint64_t live;                   /* 1: claimed and not yet reaped */
+    uint64_t observer;               /* 1: only reads (NVML, tools); not listed */
+    uint64_t pid;                    /* in the pid namespace below */
+    uint64_t pid_namespace;          /* inode of /proc/self/ns/pid */
+    uint64_t start_time;             /* field 22 of /proc/self/stat */
+    char name[64];                   /* of the program, for people */
+    uint64_t place;                  /* cgroup_own_place() when it last looked for walls */
+    uint64_t walls_seen;             /* it has looked at those with `since` up to this */
+    uint64_t walls[NODE_WALLS / 64]; /* a bit for each that it stands behind */
     struct node_process_gpu gpus[SIM_GPUS_MAX];
 };
 
@@ -141,6 +147,13 @@ struct node_shared_ticket {
     uint64_t sequence, start_ns, end_ns;
 };
 
+/* Limits of a cgroup (walls.c). */
+struct node_wall {
+    struct cgroup cgroup; /* inode 0: free */
+    uint64_t since;       /* grows from wall to wall */
+    uint64_t soft_bytes[SIM_GPUS_MAX], hard_bytes[SIM_GPUS_MAX];
+};
+
 struct node_journal_entry {
     uint64_t offset, old; /* of the word in the file, and what it was */
 };
@@ -163,20 +176,25 @@ struct node_file {
     uint64_t object_ids;          /* given out so far */
     uint64_t shared_ticket_count; /* as process_count */
     uint64_t ended_count;         /* ever; ended[i % NODE_ENDED] */
+    uint64_t wall_count;          /* as process_count */
+    uint64_t walls_made;          /* ever */
     struct node_timeline timeline;
     struct node_gpu_state gpu_states[SIM_GPUS_MAX];
     struct node_process processes[NODE_PROCESSES];
     uint64_t lanes[NODE_PROCESSES][SIM_GPUS_MAX][NODE_LANES]; /* when each copy engine is free */
     struct node_object objects[NODE_OBJECTS];
     struct node_ended ended[NODE_ENDED];
+    struct node_wall walls[NODE_WALLS];
     struct node_shared_ticket shared_tickets[NODE_SHARED_TICKETS];
     struct node_channel channels[NODE_CHANNELS];
     struct node_op queues[NODE_CHANNELS][NODE_QUEUE];
 };
 
 /* Makes the directory (parents must exist) and the file. `gpus` 0: as the profile has. -EINVAL: no such profile or
- * number; -EEXIST: there is a node. `reason` takes one sentence, at least 256 bytes. */
-int node_create(const char *directory, const char *profile, unsigned gpus, uint64_t seed, char *reason);
+ * number; -EEXIST: there is a node. `driver` NULL: its version is the profile's. `reason` takes one sentence, at least
+ * 256 bytes. */
+int node_create(const char *directory, const char *profile, unsigned gpus, uint64_t seed, const char *driver,
+                char *reason);
 /* Maps an existing node. -ENOENT, -EPROTO. */
 int node_map(const char *directory, struct node_file **ret_node);
 /* Fills node->info and node->gpus. -EINVAL: no such profile, or it has not that many GPUs. */

@@ -12,6 +12,7 @@
 #include "attach.h"
 #include "blocks.h"
 #include "journal.h"
+#include "walls.h"
 
 #define ID_SHIFT 16 /* an id is a serial number, then the place in the table of objects */
 #define PATH_BYTES (PATH_MAX + 64)
@@ -85,7 +86,7 @@ static int object_create(struct member *member, unsigned gpu, uint64_t blocks, u
         struct node_object *object = &node->objects[o];
         if (object->id)
             continue;
-        int result = blocks_charge(node, member->index, gpu, blocks);
+        int result = blocks_charge_new(node, member->index, gpu, blocks);
         if (result < 0)
             return result;
         journal_add(node, &node->object_ids, 1);
@@ -133,7 +134,7 @@ int engine_physical_create(unsigned gpu, uint64_t bytes, struct engine_physical 
     if (!physical)
         return -ENOMEM;
     *physical = (struct engine_physical){.blocks = blocks_of(bytes), .gpu = gpu, .references = 1};
-    node_lock(&engine_self);
+    walls_lock(&engine_self);
     int result = object_create(&engine_self, gpu, physical->blocks, &physical->id);
     if (result < 0) {
         reap_dead(&engine_self);

@@ -1,6 +1,6 @@
 /* gpuslice-sim-node: makes a simulated node, and shows what really happened on it.
  *
- *   gpuslice-sim-node create --profile P [--gpus N] [--seed S] DIR
+ *   gpuslice-sim-node create --profile P [--gpus N] [--seed S] [--driver VERSION] DIR
  *   gpuslice-sim-node show DIR       JSON on standard output (see show.c)
  *   gpuslice-sim-node profiles      one name a line
  */
@@ -14,7 +14,7 @@
 #include "show.h"
 
 static int usage(void) {
-    fprintf(stderr, "usage: gpuslice-sim-node create --profile P [--gpus N] [--seed S] DIR\n"
+    fprintf(stderr, "usage: gpuslice-sim-node create --profile P [--gpus N] [--seed S] [--driver VERSION] DIR\n"
                     "       gpuslice-sim-node show DIR\n"
                     "       gpuslice-sim-node profiles\n");
     return 2;
@@ -39,8 +39,9 @@ static int create(int argc, char **argv) {
     static const struct option options[] = {{"profile", required_argument, NULL, 'p'},
                                             {"gpus", required_argument, NULL, 'g'},
                                             {"seed", required_argument, NULL, 's'},
+                                            {"driver", required_argument, NULL, 'd'},
                                             {0}};
-    const char *profile = NULL;
+    const char *profile = NULL, *driver = NULL;
     unsigned long long gpus = 0, seed = 1;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == 'p')
@@ -49,13 +50,15 @@ static int create(int argc, char **argv) {
             return refuse("--gpus takes a number from 1 to 16", optarg);
         else if (option == 's' && !number(optarg, &seed))
             return refuse("--seed takes a whole number", optarg);
+        else if (option == 'd' && strspn(driver = optarg, "0123456789.") != strlen(optarg))
+            return refuse("--driver takes a version like 580.95.05", optarg);
         else if (option == '?')
             return usage();
     }
     if (!profile || argc - optind != 1)
         return usage();
     char reason[256];
-    int result = node_create(argv[optind], profile, (unsigned)gpus, seed, reason);
+    int result = node_create(argv[optind], profile, (unsigned)gpus, seed, driver, reason);
     if (result == 0)
         return 0;
     fprintf(stderr, "gpuslice-sim-node: %s\n", reason);

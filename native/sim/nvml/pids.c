@@ -33,6 +33,13 @@ static uint64_t innermost_pid(const char *pid) {
     return innermost;
 }
 
+void pid_identify(uint64_t pid, uint64_t *ret_pid, uint64_t *ret_pid_namespace) {
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)pid);
+    *ret_pid = innermost_pid(text);
+    *ret_pid_namespace = namespace_of(text);
+}
+
 /* The kernel gives the machine's first pid namespace this inode (PROC_PID_INIT_INO), always. */
 #define HOST_NAMESPACE UINT64_C(0xEFFFFFFC)
 

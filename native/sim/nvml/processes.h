@@ -8,4 +8,7 @@
  * host's pid for a process of the host. 0: it lives in a namespace that we do not see into, and has no pid here. */
 unsigned pid_seen(uint64_t pid, uint64_t pid_namespace);
 
+/* A pid of ours, in the pid namespace of its own; 0 for a process that is gone. */
+void pid_identify(uint64_t pid, uint64_t *ret_pid, uint64_t *ret_pid_namespace);
+
 #endif
