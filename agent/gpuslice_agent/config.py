@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from gpuslice_agent import run_directory
 from gpuslice_agent.errors import ConfigError
-from gpuslice_agent.model import Placement, Policy
+from gpuslice_agent.model import Order, Policy
 
 PREFIX = "GPUSLICE_"
 SERVICE_STATE = Path("/var/lib/gpuslice")
@@ -37,7 +37,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The same for the first call, which may have to load the driver (seconds for each GPU)."""
     policy: Policy = Policy.HARD
     """For requests that name none."""
-    placement: Placement = Placement.BINPACK
+    placement: Order = Order.BINPACK
     """For requests that name none."""
     overcommit_ratio: Annotated[float, Meta(ge=1.0, le=100.0)] = 1.0
     """How far the memory promised on a GPU may exceed the card."""

@@ -19,10 +19,31 @@ class Priority(StrEnum):
     HIGH = "high"
 
 
-class Placement(StrEnum):
+class Order(StrEnum):
+    """Which GPU is taken first of those that a share fits on."""
+
     BINPACK = "binpack"  # fill GPUs that are in use already
     SPREAD = "spread"  # the emptiest GPU first
     TOPOLOGY = "topology"  # GPUs near each other, and no near group broken without need
+
+
+class Overcommit(StrEnum):
+    OFF = "off"
+    SWAP = "swap"  # what is not in use may be moved to host memory
+
+
+class GpuPath(StrEnum):
+    """Who may be given a GPU, beside `gpuslice run`."""
+
+    LOCAL = "local"  # nobody else
+    PLUGIN = "plugin"  # containers, through the device plugin
+    DRA = "dra"  # claims, through the DRA driver
+
+
+class OwnerKind(StrEnum):
+    PROCESS = "process"
+    CONTAINER = "container"
+    CLAIM = "claim"
 
 
 class HealthState(StrEnum):
@@ -104,15 +125,38 @@ class Gpu:
     reading: Reading = Reading()
     health: Health = Health(HealthState.UNKNOWN)
     strangers: tuple[Process, ...] = ()  # processes that hold no share
+    path: GpuPath = GpuPath.LOCAL
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose end releases a share. pid 0: nobody's, it lives until it is released."""
+    """Who holds a share. pid 0: no process's end releases it, it lives until it is released."""
 
     name: str = ""  # for people: a command line, a pod, a claim
     pid: int = 0
     start_time: int = 0  # clock ticks since boot, so that a reused pid is not taken for the owner
+    kind: OwnerKind = OwnerKind.PROCESS
+    # Of no two shares at once, and the same for the same wish again; empty: a share of `run`.
+    # `pod/<uid>/<container>/<n>`, `claim/<uid>/<request>/<n>`.
+    key: str = ""
+    namespace: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    container: str = ""
+    claim: str = ""
+    claim_uid: str = ""
+    # When in the life of its pod the share is in use: init containers run one after another.
+    # Shares of one pod that never meet are not summed. Empty: always.
+    moments: tuple[int, ...] = ()
+    # CDI devices by which containers get the share. The first carries it; the others are names that
+    # the kubelet was given for the same container.
+    cdi_devices: tuple[str, ...] = ()
+
+    def meets(self, other: "Owner") -> bool:
+        """Whether there is a moment at which both are in use."""
+        if self.pod_uid != other.pod_uid or not (self.moments and other.moments):
+            return True
+        return not set(self.moments).isdisjoint(other.moments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +166,9 @@ class Limits:
     policy: Policy = Policy.HARD
     priority: Priority = Priority.NORMAL
     weight: int = 1
+    overcommit: Overcommit = Overcommit.OFF
+    # The GPU itself: all its time and memory, without shim and files, and nobody beside it.
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +192,7 @@ class Share:
     limits: Limits
     owner: Owner
     created_at: float  # seconds since the epoch
-    directory: str = ""  # where grant, usage and doorbell lie
+    directory: str = ""  # where grant, usage and doorbell lie; empty: a whole GPU
     state: ShareState = ShareState.READY
     usage: Usage = Usage()
 
@@ -161,8 +208,11 @@ class ShareRequest:
     policy: Policy | None = None
     priority: Priority = Priority.NORMAL
     weight: int = 1
-    placement: Placement | None = None
+    placement: Order | None = None
     owner: Owner = Owner()
+    memory_percent: int | None = None  # of the GPU's; where `memory_bytes` is None
+    overcommit: Overcommit = Overcommit.OFF
+    whole: bool = False  # the GPU itself; then no size is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +221,15 @@ class Allocation:
 
     gpu_uuid: str
     limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A place that somebody has chosen, and who gets it."""
+
+    gpu_uuid: str
+    limits: Limits
+    owner: Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +257,27 @@ class Snapshot:
         return next((gpu for gpu in self.gpus if gpu.uuid == uuid), None)
 
     def promised(self, uuid: str) -> Promise:
-        return promise(share.limits for share in self.shares if share.gpu_uuid == uuid)
+        return promise(share for share in self.shares if share.gpu_uuid == uuid)
 
 
-def promise(limits: Iterable[Limits]) -> Promise:
-    held = tuple(limits)
-    return Promise(sum(one.cores for one in held), sum(one.memory_bytes for one in held))
+def promise(shares: Iterable[Share]) -> Promise:
+    """What is promised on one GPU. Of shares of one pod it is the moment with most that counts."""
+    of_pod: dict[str, list[Share]] = {}
+    for share in shares:
+        of_pod.setdefault(share.owner.pod_uid if share.owner.moments else "", []).append(share)
+    always = of_pod.pop("", [])
+    groups = [_most_at_once(held) for held in of_pod.values()]
+    return Promise(
+        sum(share.limits.cores for share in always) + sum(cores for cores, _ in groups),
+        sum(share.limits.memory_bytes for share in always) + sum(size for _, size in groups),
+    )
+
+
+def _most_at_once(shares: list[Share]) -> tuple[int, int]:
+    """Cores and bytes, each at its own worst moment."""
+    moments = {moment for share in shares for moment in share.owner.moments}
+    at_once = [[one.limits for one in shares if when in one.owner.moments] for when in moments]
+    return (
+        max(sum(limits.cores for limits in held) for held in at_once),
+        max(sum(limits.memory_bytes for limits in held) for held in at_once),
+    )

@@ -6,7 +6,7 @@ import pytest
 
 from gpuslice_agent.allocation import Defaults, allocate, resize
 from gpuslice_agent.errors import AllocationError, RequestError
-from gpuslice_agent.model import Health, HealthState, Placement, Policy, ShareRequest, Snapshot
+from gpuslice_agent.model import Health, HealthState, Order, Policy, ShareRequest, Snapshot
 
 from .nodes import GIB, gpu, node, share
 
@@ -88,7 +88,7 @@ def test_binpack_fills_the_fullest_gpu_that_has_room() -> None:
 
 def test_spread_takes_the_emptiest_gpu() -> None:
     used = replace(TWO, shares=(share(gpu(0), cores=50),))
-    assert placed(ShareRequest(cores=10, placement=Placement.SPREAD), used) == [1]
+    assert placed(ShareRequest(cores=10, placement=Order.SPREAD), used) == [1]
 
 
 def pairs_by_nvlink() -> Snapshot:
@@ -104,13 +104,13 @@ def pairs_by_nvlink() -> Snapshot:
 
 
 def test_topology_puts_shares_of_one_request_on_gpus_near_each_other() -> None:
-    request = ShareRequest(cores=10, count=2, placement=Placement.TOPOLOGY)
+    request = ShareRequest(cores=10, count=2, placement=Order.TOPOLOGY)
     one_used = replace(pairs_by_nvlink(), shares=(share(gpu(0), cores=95),))
     assert placed(request, one_used) == [2, 3]
 
 
 def test_topology_breaks_no_whole_group_for_a_single_share() -> None:
-    request = ShareRequest(cores=50, placement=Placement.TOPOLOGY)
+    request = ShareRequest(cores=50, placement=Order.TOPOLOGY)
     one_full = replace(pairs_by_nvlink(), shares=(share(gpu(2), cores=100),))
     assert placed(request, one_full) == [3]
 

@@ -6,7 +6,7 @@ import pytest
 
 from gpuslice_agent.config import Config, load
 from gpuslice_agent.errors import ConfigError
-from gpuslice_agent.model import Placement
+from gpuslice_agent.model import Order
 
 RUN = {"GPUSLICE_RUN_DIR": "/somewhere/run"}
 
@@ -44,7 +44,7 @@ def test_a_private_agent_serves_no_metrics() -> None:
 
 
 def test_words_of_the_file_become_values_of_the_model(tmp_path: Path) -> None:
-    assert from_file(tmp_path, "placement = 'spread'").placement is Placement.SPREAD
+    assert from_file(tmp_path, "placement = 'spread'").placement is Order.SPREAD
 
 
 @pytest.mark.parametrize(

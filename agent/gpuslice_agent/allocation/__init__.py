@@ -1,6 +1,7 @@
 """Finds a place for a request: pure, from a Snapshot to Allocations, or the reason why not."""
 
-from gpuslice_agent.allocation.placing import allocate, resize
-from gpuslice_agent.allocation.request import Defaults
+from gpuslice_agent.allocation.placing import ORDER, allocate, resize
+from gpuslice_agent.allocation.request import Defaults, limits_on, size
+from gpuslice_agent.allocation.room import check_room, misfit
 
-__all__ = ["Defaults", "allocate", "resize"]
+__all__ = ["ORDER", "Defaults", "allocate", "check_room", "limits_on", "misfit", "resize", "size"]

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from gpuslice_agent.allocation.request import Defaults, check, limits_on, named_gpus, size
+from gpuslice_agent.allocation.request import Defaults, check, limits_on, named_gpus
+from gpuslice_agent.allocation.room import misfit, refusal
 from gpuslice_agent.errors import AllocationError, RequestError
 from gpuslice_agent.model import (
     Allocation,
     Gpu,
-    HealthState,
     Limits,
-    Placement,
+    Order,
     Share,
     ShareRequest,
     Snapshot,
@@ -32,8 +32,9 @@ def allocate(
     if request.gpus:
         chosen: Sequence[Gpu] = named_gpus(request, snapshot)
         for gpu in chosen:
-            if reason := _misfit(gpu, limits_on(gpu, request, defaults), snapshot, defaults):
-                raise _error(gpu, limits_on(gpu, request, defaults), reason)
+            wanted = limits_on(gpu, request, defaults)
+            if reason := misfit(gpu, wanted, request.owner, snapshot, defaults):
+                raise refusal(gpu, wanted, reason)
     else:
         chosen = _placed(request, snapshot, defaults)
     return tuple(Allocation(gpu.uuid, limits_on(gpu, request, defaults)) for gpu in chosen)
@@ -52,13 +53,15 @@ def resize(
         cores=share.limits.cores if cores is None else cores,
         memory_bytes=share.limits.memory_bytes if memory_bytes is None else memory_bytes,
     )
+    if wanted.whole:
+        raise RequestError(f"Share {share.id} is a whole GPU: it cannot be resized.")
     check(ShareRequest(wanted.cores, wanted.memory_bytes, weight=wanted.weight))
     gpu = snapshot.gpu(share.gpu_uuid)
     if gpu is None:
         raise AllocationError(f"The GPU {share.gpu_uuid} of share {share.id} is not to be seen.")
     others = replace(snapshot, shares=tuple(one for one in snapshot.shares if one.id != share.id))
-    if reason := _misfit(gpu, wanted, others, defaults):
-        raise _error(gpu, wanted, reason)
+    if reason := misfit(gpu, wanted, share.owner, others, defaults):
+        raise refusal(gpu, wanted, reason)
     return wanted
 
 
@@ -66,7 +69,8 @@ def _placed(request: ShareRequest, snapshot: Snapshot, defaults: Defaults) -> Se
     reasons: list[str] = []
     fitting: list[Gpu] = []
     for gpu in snapshot.gpus:
-        reason = _misfit(gpu, limits_on(gpu, request, defaults), snapshot, defaults)
+        wanted = limits_on(gpu, request, defaults)
+        reason = misfit(gpu, wanted, request.owner, snapshot, defaults)
         if reason is None:
             fitting.append(gpu)
         else:
@@ -78,33 +82,10 @@ def _placed(request: ShareRequest, snapshot: Snapshot, defaults: Defaults) -> Se
             smallest_need > gpu.memory_bytes for gpu in snapshot.gpus
         ):
             kind = RequestError
-        wanted = "a share" if request.count == 1 else f"{request.count} shares"
-        raise kind(f"There is no room for {wanted} like that: {'; '.join(reasons)}.")
+        asked = "a share" if request.count == 1 else f"{request.count} shares"
+        raise kind(f"There is no room for {asked} like that: {'; '.join(reasons)}.")
     placement = request.placement or defaults.placement
     return ORDER[placement](fitting, snapshot, request.count)
-
-
-def _misfit(gpu: Gpu, wanted: Limits, snapshot: Snapshot, defaults: Defaults) -> str | None:
-    """Why a share of this size has no place on the GPU, to follow its name."""
-    if gpu.health.state is HealthState.UNHEALTHY:
-        return f"is unhealthy ({gpu.health.reason})"
-    if wanted.memory_bytes > gpu.memory_bytes:
-        return f"has {size(gpu.memory_bytes)} in all"
-    promised = snapshot.promised(gpu.uuid)
-    missing: list[str] = []
-    if promised.cores + wanted.cores > 100:
-        missing.append(f"{100 - promised.cores} % of its time")
-    room = int(gpu.memory_bytes * defaults.overcommit_ratio) - promised.memory_bytes
-    if wanted.memory_bytes > room:
-        missing.append(f"{size(max(0, room))} of its memory")
-    return f"has only {' and '.join(missing)} free" if missing else None
-
-
-def _error(gpu: Gpu, wanted: Limits, reason: str) -> AllocationError:
-    never = wanted.memory_bytes > gpu.memory_bytes
-    asked = f"{wanted.cores} % of the time and {size(wanted.memory_bytes)}"
-    kind = RequestError if never else AllocationError
-    return kind(f"GPU {gpu.index} {reason}: {asked} was asked.")
 
 
 def _filling(gpu: Gpu, snapshot: Snapshot) -> float:
@@ -150,8 +131,8 @@ def _distance(one: Gpu, other: Gpu) -> int:
     return 0 if one.uuid == other.uuid else dict(one.distances).get(other.uuid, FARTHEST)
 
 
-ORDER: dict[Placement, Callable[[Sequence[Gpu], Snapshot, int], Sequence[Gpu]]] = {
-    Placement.BINPACK: _fullest,
-    Placement.SPREAD: _emptiest,
-    Placement.TOPOLOGY: _nearest,
+ORDER: dict[Order, Callable[[Sequence[Gpu], Snapshot, int], Sequence[Gpu]]] = {
+    Order.BINPACK: _fullest,
+    Order.SPREAD: _emptiest,
+    Order.TOPOLOGY: _nearest,
 }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gpuslice_agent.errors import RequestError
-from gpuslice_agent.model import Gpu, Limits, Placement, Policy, ShareRequest, Snapshot
+from gpuslice_agent.model import Gpu, Limits, Order, Policy, ShareRequest, Snapshot
 
 # The driver hands out memory in blocks of this size: a derived limit beyond a whole block is lost.
 BLOCK_BYTES = 2 << 20
@@ -16,13 +16,16 @@ class Defaults:
     """What the configuration says where a request does not."""
 
     policy: Policy = Policy.HARD
-    placement: Placement = Placement.BINPACK
+    placement: Order = Order.BINPACK
     overcommit_ratio: float = 1.0
 
 
 def check(request: ShareRequest) -> None:
     cores, memory = request.cores, request.memory_bytes
-    if cores is None and memory is None:
+    sized = cores is not None or memory is not None or request.memory_percent is not None
+    if request.whole and sized:
+        raise RequestError("A whole GPU has all its time and memory: ask for no size beside it.")
+    if not request.whole and not sized:
         raise RequestError("A share needs cores, memory or both: neither was asked for.")
     if cores is not None and not 0 <= cores <= 100:
         raise RequestError(
@@ -32,7 +35,11 @@ def check(request: ShareRequest) -> None:
         raise RequestError(
             f"{memory} bytes of memory are too little: the least a share can have is 512."
         )
-    if memory is None and cores == 0:
+    if request.memory_percent is not None and not 1 <= request.memory_percent <= 100:
+        raise RequestError(
+            f"{request.memory_percent} % of the memory cannot be: it goes from 1 to 100."
+        )
+    if memory is None and request.memory_percent is None and cores == 0:
         raise RequestError("0 cores are 0 % of the memory too: say how much memory the share gets.")
     if not 1 <= request.weight <= MOST_WEIGHT:
         raise RequestError(f"A weight of {request.weight} cannot be: it goes from 1 to 10000.")
@@ -52,17 +59,20 @@ def named_gpus(request: ShareRequest, snapshot: Snapshot) -> tuple[Gpu, ...]:
 
 
 def limits_on(gpu: Gpu, request: ShareRequest, defaults: Defaults) -> Limits:
-    cores = request.cores or 0
+    cores = 100 if request.whole else request.cores or 0
     memory = request.memory_bytes
     if memory is None:
-        part = gpu.memory_bytes * cores // 100
-        memory = gpu.memory_bytes if cores == 100 else part // BLOCK_BYTES * BLOCK_BYTES
+        percent = cores if request.memory_percent is None else request.memory_percent
+        part = gpu.memory_bytes * percent // 100
+        memory = gpu.memory_bytes if percent == 100 else part // BLOCK_BYTES * BLOCK_BYTES
     return Limits(
         cores=cores,
         memory_bytes=memory,
         policy=request.policy or defaults.policy,
         priority=request.priority,
         weight=request.weight,
+        overcommit=request.overcommit,
+        whole=request.whole,
     )
 
 

@@ -7,9 +7,9 @@ from gpuslice_agent.model import (
     Health,
     HealthState,
     Limits,
+    Order,
     Owner,
     Pacing,
-    Placement,
     Policy,
     Priority,
     Process,
@@ -57,7 +57,7 @@ def request_from_message(message: pb.CreateRequest) -> ShareRequest:
         policy=POLICY_OF.get(message.policy),
         priority=PRIORITY_OF.get(message.priority, Priority.NORMAL),
         weight=message.weight or 1,
-        placement=Placement(message.placement) if message.placement else None,
+        placement=Order(message.placement) if message.placement else None,
         owner=Owner(name=message.owner, pid=message.owner_pid),
     )
 
