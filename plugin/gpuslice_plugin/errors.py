@@ -29,3 +29,27 @@ class ApiError(GpusliceError):
     def is_transient(self) -> bool:
         """The same request may well succeed a little later."""
         return self.status in (0, 408, 409, 429) or self.status >= 500
+
+
+class KubeletError(GpusliceError):
+    """The kubelet refused a request, or was not reached."""
+
+
+class CheckpointError(KubeletError):
+    """The kubelet's record of devices cannot be read or understood."""
+
+
+class UnknownContainerError(KubeletError):
+    """Nothing says yet, or beyond doubt, whose container the kubelet is about to start."""
+
+
+class ForeignPluginError(GpusliceError):
+    """Another device plugin serves our resources on this node."""
+
+
+class ClaimError(GpusliceError):
+    """A claim cannot be prepared as it was written; asking again does not help."""
+
+
+class NotReadyError(GpusliceError):
+    """A claim is still being prepared; asking again does help."""

@@ -124,6 +124,8 @@ class SmallApiServer:
             if f"{path}/{name}" in self.objects:
                 raise Refusal(409, f"{name} already exists")
             metadata["name"] = name
+            if query.get("dryRun"):
+                return self.keeps(body)
             return self.put(f"{path}/{name}", body)
         place = path.removesuffix("/status")
         if method == "GET" and place not in self.objects and path.rsplit("/", 1)[1].endswith("s"):

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 
-from gpuslice_plugin.api.server import ApiServer, Object, refused
+from gpuslice_plugin.api.objects import Object, parts
+from gpuslice_plugin.api.server import ApiServer, refused
 from gpuslice_plugin.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,16 @@ class Informer:
             yield self.objects
             await changed.wait()
 
+    def remember(self, thing: Object) -> None:
+        """The answer to a write of ours, which the watch tells us only later."""
+        self._objects[_uid(thing)] = thing
+        self._announce()
+
+    def forget(self, thing: Object) -> None:
+        """Deleted by us."""
+        self._objects.pop(_uid(thing), None)
+        self._announce()
+
     async def run(self) -> None:
         while True:
             try:
@@ -76,7 +87,7 @@ class Informer:
 
     async def _list(self) -> None:
         answer = await self._server.get(self._path, **self._selectors)
-        self._objects = {_uid(one): one for one in answer.get("items") or ()}
+        self._objects = {_uid(one): one for one in parts(answer, "items")}
         self._version = answer["metadata"]["resourceVersion"]
         self._delay = FIRST_DELAY_SECONDS
         self._synced.set()

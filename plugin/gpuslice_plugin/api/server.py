@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
 
 import httpx2
 import msgspec
@@ -12,9 +11,8 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 
 from gpuslice_agent.errors import ConfigError
+from gpuslice_plugin.api.objects import Object
 from gpuslice_plugin.errors import ApiError
-
-Object = dict[str, Any]
 
 FIELD_MANAGER = "gpuslice"
 REQUEST_SECONDS = 10.0
@@ -63,9 +61,10 @@ class ApiServer:
         """An object, or a whole collection with its `items`."""
         return await self._request("GET", path, parameters=parameters)
 
-    async def create(self, path: str, body: Object) -> Object:
-        """`path` is the collection's; the answer is the object as the server keeps it."""
-        return await self._request("POST", path, body, {"fieldManager": FIELD_MANAGER})
+    async def create(self, path: str, body: Object, *, dry_run: bool = False) -> Object:
+        """`path` is the collection's; the answer is the object as the server (would) keep it."""
+        parameters = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        return await self._request("POST", path, body, parameters)
 
     async def update(self, path: str, body: Object) -> Object:
         """Replaces the object, if its resourceVersion is still the one in `body`."""

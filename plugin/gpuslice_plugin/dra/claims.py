@@ -1,0 +1,166 @@
+"""A ResourceClaim as the API server has it, and the places on GPUs that it was allocated: pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gpuslice_agent.model import (
+    Gpu,
+    Limits,
+    Overcommit,
+    Owner,
+    OwnerKind,
+    Placement,
+    Policy,
+    Priority,
+)
+from gpuslice_plugin.api import Object, part, parts
+from gpuslice_plugin.dra.cards import Card
+from gpuslice_plugin.dra.names import CORES, DRIVER, MEMORY, Kind, device_name
+from gpuslice_plugin.dra.share_config import ShareConfig, decode, merged
+from gpuslice_plugin.errors import ClaimError
+from gpuslice_plugin.quantity import parse
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimReference:
+    """As the kubelet names a claim."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One device that the scheduler gave to the claim. `position` is among all of the claim's."""
+
+    position: int
+    request: str  # as the kubelet knows it: a subrequest's is cut off
+    pool: str
+    device: str
+    share_id: str
+    cores: str  # quantities; empty: none was consumed
+    memory: str
+    admin: bool
+    config: ShareConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    reference: ClaimReference
+    results: tuple[Result, ...]  # of this driver and this node's pool
+    pods: tuple[str, ...] = ()  # the names of those it is reserved for
+
+
+def read(document: Object, reference: ClaimReference, pool: str) -> Claim:
+    """Checks that it is the claim that was meant, and allocated here."""
+    uid = document["metadata"]["uid"]
+    if uid != reference.uid:
+        raise ClaimError(
+            f"The claim {reference} is another one now (UID {uid}, not {reference.uid}): "
+            f"the pod that uses the old one has to go first."
+        )
+    status = part(document, "status")
+    allocation = part(status, "allocation")
+    if not allocation:
+        raise ClaimError(f"The claim {reference} is not allocated.")
+    devices = part(allocation, "devices")
+    configs = parts(devices, "config")
+    results = tuple(
+        _result(position, result, configs)
+        for position, result in enumerate(parts(devices, "results"))
+        if result["driver"] == DRIVER and result["pool"] == pool
+    )
+    pods = tuple(
+        one["name"] for one in parts(status, "reservedFor") if one.get("resource") == "pods"
+    )
+    return Claim(reference, results, pods)
+
+
+def placements(
+    claim: Claim, cards: Mapping[int, Card], default_policy: Policy
+) -> tuple[Placement, ...]:
+    """One for each result that is owned: admin access takes nothing from anybody."""
+    return tuple(
+        Placement(gpu.uuid, _limits(result, gpu, default_policy), _owner(claim, result))
+        for result in claim.results
+        if not result.admin
+        for gpu in (gpu_of(result, cards),)
+    )
+
+
+def gpu_of(result: Result, cards: Mapping[int, Card]) -> Gpu:
+    name = device_name(result.device)
+    card = cards.get(name.number) if name else None
+    if card is None:
+        raise ClaimError(f"This node has no device {result.device}.")
+    return card.gpu
+
+
+def cdi_name(uid: str, position: int) -> str:
+    return f"{uid}-{position}"
+
+
+def _result(position: int, result: Object, configs: Sequence[Object]) -> Result:
+    consumed = part(result, "consumedCapacity")
+    request: str = result["request"]
+    return Result(
+        position=position,
+        request=request.partition("/")[0],
+        pool=result["pool"],
+        device=result["device"],
+        share_id=result.get("shareID") or "",
+        cores=consumed.get(CORES, ""),
+        memory=consumed.get(MEMORY, ""),
+        admin=bool(result.get("adminAccess")),
+        config=_config(request, configs),
+    )
+
+
+def _config(request: str, configs: Iterable[Object]) -> ShareConfig:
+    """Those of the class come first in the list, so that the claim's own win.
+
+    A config names requests, or a subrequest `main/sub` alone, or, with none, means all.
+    """
+    main = request.partition("/")[0]
+    return merged(
+        decode(part(one, "opaque").get("parameters"))
+        for one in configs
+        if part(one, "opaque").get("driver") == DRIVER
+        and (not one.get("requests") or {request, main} & set(one["requests"]))
+    )
+
+
+def _limits(result: Result, gpu: Gpu, default_policy: Policy) -> Limits:
+    name = device_name(result.device)
+    policy = result.config.policy or default_policy
+    priority = result.config.priority or Priority.NORMAL
+    overcommit = result.config.overcommit or Overcommit.OFF
+    if name is not None and name.kind is Kind.WHOLE:
+        # A ShareConfig says nothing here: an alternative of the request may be a share.
+        return Limits(100, gpu.memory_bytes, policy, whole=True)
+    if not result.cores or not result.memory:
+        raise ClaimError(
+            f"The allocation of request {result.request} says not how much of {result.device} "
+            f"it may use: the cluster lacks DRAConsumableCapacity (Kubernetes 1.36 has it)."
+        )
+    memory = min(parse(result.memory), gpu.memory_bytes)
+    return Limits(parse(result.cores), memory, policy, priority, overcommit=overcommit)
+
+
+def _owner(claim: Claim, result: Result) -> Owner:
+    reference = claim.reference
+    name = cdi_name(reference.uid, result.position)
+    return Owner(
+        name=f"claim {reference}",
+        kind=OwnerKind.CLAIM,
+        key=f"claim/{reference.uid}/{result.request}/{result.position}",
+        namespace=reference.namespace,
+        pod=claim.pods[0] if len(claim.pods) == 1 else "",
+        claim=reference.name,
+        claim_uid=reference.uid,
+        cdi_devices=(name,),
+    )

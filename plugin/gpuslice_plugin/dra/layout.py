@@ -1,0 +1,157 @@
+"""Which ResourceSlices say what the node has: pure.
+
+First the counters, then a slice for each GPU, so that a change of one GPU touches one slice. The
+devices of a GPU draw on one counter: in use whole, it cannot be shared, and the other way round.
+Limits of the API: 8 counter sets a slice, 32 counters a set, 64 devices a slice (ours: 2).
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gpuslice_agent.model import HealthState, Snapshot
+from gpuslice_plugin.api import Object
+from gpuslice_plugin.dra.attributes import attributes
+from gpuslice_plugin.dra.cards import Card
+from gpuslice_plugin.dra.names import (
+    ABSENT_TAINT,
+    CORES,
+    DRIVER,
+    MEMORY,
+    SLOTS,
+    UNHEALTHY_TAINT,
+    DeviceName,
+    Kind,
+)
+from gpuslice_plugin.quantity import binary
+
+MIB = 1 << 20
+SETS_A_SLICE = 8
+MOST_NAME = 253
+COUNTER = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What this API server keeps of a slice; older ones drop fields without a word."""
+
+    sharing: bool = True  # counters, several allocations of a device, requests of capacity
+    taints: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """From the configuration."""
+
+    node: str
+    slots: int
+    overcommit_ratio: float
+    effect: str = "NoSchedule"  # of the taint of a sick GPU
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSlice:
+    """A slice without its pool's generation and count, which the controller knows."""
+
+    name: str
+    content: Object
+
+
+def layout(
+    cards: Sequence[Card],
+    node: Snapshot,
+    rules: Rules,
+    features: Features,
+    pcie_roots: Mapping[str, str],
+) -> tuple[PublishedSlice, ...]:
+    """Without a GPU one empty slice: the driver is here, and there is nothing to have."""
+    if not features.taints:
+        cards = [card for card in cards if card.gpu.health.state is not HealthState.UNHEALTHY]
+    contents: list[Object] = []
+    if features.sharing:
+        contents += _counter_slices(cards)
+    contents += [
+        {"devices": list(_devices(card, node, rules, features, pcie_roots))} for card in cards
+    ]
+    return tuple(
+        PublishedSlice(slice_name(position, rules.node), content)
+        for position, content in enumerate(contents or [{}])
+    )
+
+
+def slice_name(position: int, node: str) -> str:
+    """The scheduler tries slices in the order of their names."""
+    name = f"{position:05x}-{DRIVER}-{node}"
+    if len(name) <= MOST_NAME:
+        return name
+    return f"{position:05x}-{DRIVER}-{hashlib.sha256(node.encode()).hexdigest()[:32]}"
+
+
+def _counter_slices(cards: Sequence[Card]) -> Iterable[Object]:
+    for start in range(0, len(cards), SETS_A_SLICE):
+        yield {
+            "sharedCounters": [
+                {"name": f"gpu-{card.number}", "counters": {COUNTER: _memory(card)}}
+                for card in cards[start : start + SETS_A_SLICE]
+            ]
+        }
+
+
+def _devices(
+    card: Card, node: Snapshot, rules: Rules, features: Features, pcie_roots: Mapping[str, str]
+) -> Iterable[Object]:
+    for kind in (Kind.SHARE, Kind.WHOLE) if features.sharing else (Kind.WHOLE,):
+        root = pcie_roots.get(card.gpu.uuid, "")
+        device: Object = {
+            "name": str(DeviceName(card.number, kind)),
+            "attributes": attributes(kind, card.gpu, node, root),
+        }
+        if kind is Kind.SHARE:
+            device["allowMultipleAllocations"] = True
+            device["capacity"] = _shared_capacity(card, rules)
+        else:
+            device["capacity"] = {"memory": _memory(card)}
+        if features.sharing:
+            counters = {COUNTER: _memory(card)}
+            device["consumesCounters"] = [
+                {"counterSet": f"gpu-{card.number}", "counters": counters}
+            ]
+        if features.taints and (taints := list(_taints(card, rules))):
+            device["taints"] = taints
+        yield device
+
+
+def _shared_capacity(card: Card, rules: Rules) -> Object:
+    """A default is what a claim gets that does not say: the most, so that nobody gets too little.
+
+    More memory than the card has is published where memory is overcommitted; one share still gets
+    no more than the card.
+    """
+    whole = binary(_bytes(card))
+    published = binary(int(_bytes(card) * rules.overcommit_ratio) // MIB * MIB)
+    cores = {"min": "0", "max": "100", "step": "1"}
+    memory = {"min": "1Mi", "max": whole, "step": "1Mi"}
+    return {
+        CORES: {"value": "100", "requestPolicy": {"default": "100", "validRange": cores}},
+        MEMORY: {"value": published, "requestPolicy": {"default": whole, "validRange": memory}},
+        SLOTS: {
+            "value": str(rules.slots),
+            "requestPolicy": {"default": "1", "validValues": ["1"]},
+        },
+    }
+
+
+def _taints(card: Card, rules: Rules) -> Iterable[Object]:
+    if card.absent:
+        yield {"key": ABSENT_TAINT, "effect": rules.effect}
+    elif card.gpu.health.state is HealthState.UNHEALTHY:
+        yield {"key": UNHEALTHY_TAINT, "effect": rules.effect}
+
+
+def _memory(card: Card) -> Object:
+    return {"value": binary(_bytes(card))}
+
+
+def _bytes(card: Card) -> int:
+    """In whole MiB, as requests are: a step has to divide the range."""
+    return card.gpu.memory_bytes // MIB * MIB
