@@ -37,6 +37,10 @@ class LedgerError(GpusliceError):
     """The ledger cannot be read or written."""
 
 
+class DamagedLedgerError(LedgerError):
+    """What the ledger says cannot be trusted."""
+
+
 class EnforcementError(GpusliceError):
     """The files of a share or the arbiter failed."""
 

@@ -1,21 +1,25 @@
 """The durable record of shares: SQLite, committed before anything is visible.
 
 What the ledger says is what was promised; directories and processes are brought into line with it
-after a restart, never the other way round.
+after a restart. Only where it is lost or damaged do they have to say what was promised.
 """
 
+import logging
 import sqlite3
+import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from gpuslice_agent.errors import LedgerError
+from gpuslice_agent.errors import DamagedLedgerError, LedgerError
 from gpuslice_agent.model import Limits, Owner, Share, ShareState
 
-SCHEMA_VERSION = 1
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE boot (id TEXT NOT NULL) STRICT;
 CREATE TABLE shares (
@@ -32,15 +36,37 @@ CREATE TABLE context_overhead (
   bytes INTEGER NOT NULL
 ) STRICT;
 """
+# What makes the next version of each; a new ledger goes through all of them.
+MIGRATIONS = {
+    1: "CREATE UNIQUE INDEX share_keys ON shares (nullif(json_extract(owner, '$.key'), ''))",
+}
 
 
 class Ledger:
-    """Open for as long as the agent lives, and for it alone."""
+    """Open for as long as the agent lives, and for it alone.
+
+    A damaged one is set aside for whoever wants to know why, and begun anew: an agent that does not
+    start helps nobody.
+    """
 
     def __init__(self, state_dir: Path, boot_id: str) -> None:
         self._path = state_dir / "ledger.sqlite"
         with self._translated():
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._open(boot_id)
+        except DamagedLedgerError as error:
+            log.error("%s", error)
+            self._set_aside()
+            self._open(boot_id)
+
+    @property
+    def is_new(self) -> bool:
+        """It knows nothing of shares that may be there all the same."""
+        return self._is_new
+
+    def _open(self, boot_id: str) -> None:
+        with self._translated():
             self._database = sqlite3.connect(self._path, timeout=2, isolation_level=None)
         try:
             self._prepare(boot_id)
@@ -59,9 +85,12 @@ class Ledger:
             rows = self._database.execute(query).fetchall()
             return tuple(_share(*row) for row in rows)
 
-    def insert(self, shares: Iterable[Share]) -> None:
-        """All or none."""
+    def insert(self, shares: Iterable[Share], revived: Iterable[str] = ()) -> None:
+        """All or none. `revived`: those that were ending and are held on to after all."""
         with self._transaction() as database:
+            database.executemany(
+                "UPDATE shares SET ending = 0 WHERE id = ?", [(one,) for one in revived]
+            )
             database.executemany(
                 "INSERT INTO shares (id, gpu_uuid, limits, owner, created_at) "
                 "VALUES (?, ?, ?, ?, ?)",
@@ -71,6 +100,10 @@ class Ledger:
     def set_limits(self, share_id: str, limits: Limits) -> None:
         with self._transaction() as database:
             database.execute("UPDATE shares SET limits = ? WHERE id = ?", (_text(limits), share_id))
+
+    def set_owner(self, share_id: str, owner: Owner) -> None:
+        with self._transaction() as database:
+            database.execute("UPDATE shares SET owner = ? WHERE id = ?", (_text(owner), share_id))
 
     def set_ending(self, share_ids: Iterable[str]) -> None:
         with self._transaction() as database:
@@ -104,17 +137,24 @@ class Ledger:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
+            sound = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        if sound != ("ok",):
+            raise self._damaged(sound[0])
         if version > SCHEMA_VERSION:
             raise LedgerError(
                 f"The ledger {self._path} was written by a newer gpuslice (version {version}, "
                 f"this one knows {SCHEMA_VERSION}): install that one again."
             )
+        self._is_new = bool(version == 0)
         with self._transaction() as database:
             if version == 0:
                 for statement in SCHEMA.split(";"):
                     database.execute(statement)
-                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            for passed in range(max(1, version), SCHEMA_VERSION):
+                database.execute(MIGRATIONS[passed])
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._forget_before(boot_id)
+        self.shares()
 
     def _forget_before(self, boot_id: str) -> None:
         """Owners that were processes did not survive a reboot, though their ids may be in use."""
@@ -142,7 +182,7 @@ class Ledger:
     def _translated(self) -> Generator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, sqlite3.IntegrityError) as error:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                 raise LedgerError(
                     f"Another agent has the ledger {self._path}: stop it, or use another state_dir."
@@ -151,14 +191,26 @@ class Ledger:
                 f"The ledger {self._path} cannot be written: {error}; nothing was changed."
             ) from error
         except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
-            raise LedgerError(
-                f"The ledger {self._path} is damaged ({error}): stop the programs that hold "
-                "shares, move the file away and start the agent again."
-            ) from error
+            raise self._damaged(error) from error
         except OSError as error:
             raise LedgerError(
                 f"The ledger {self._path} cannot be made: {error.strerror}."
             ) from error
+
+    def _damaged(self, reason: object) -> DamagedLedgerError:
+        return DamagedLedgerError(
+            f"The ledger {self._path} is damaged ({reason}): it is set aside, and shares are found "
+            "again by their files."
+        )
+
+    def _set_aside(self) -> None:
+        """With its log, which would be played into the new one otherwise."""
+        moment = time.strftime("%Y%m%d-%H%M%S")
+        with self._translated():
+            for name in (self._path.name, f"{self._path.name}-wal"):
+                with suppress(FileNotFoundError):
+                    damaged = self._path.with_name(name)
+                    damaged.rename(damaged.with_name(f"{name}.damaged-{moment}"))
 
 
 def _text(value: Limits | Owner) -> str:

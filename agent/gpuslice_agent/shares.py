@@ -3,10 +3,10 @@
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
-from gpuslice_agent.allocation import Defaults, allocate, resize
+from gpuslice_agent.allocation import Defaults, allocate, check_room, resize
 from gpuslice_agent.enforcement import ContextOverhead, Enforcement, corrupt
 from gpuslice_agent.errors import (
     EnforcementError,
@@ -16,7 +16,15 @@ from gpuslice_agent.errors import (
 )
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
-from gpuslice_agent.model import Allocation, Limits, Share, ShareRequest, ShareState, Snapshot
+from gpuslice_agent.model import (
+    Limits,
+    Owner,
+    Placement,
+    Share,
+    ShareRequest,
+    ShareState,
+    Snapshot,
+)
 from gpuslice_agent.owners import Owners
 
 log = logging.getLogger(__name__)
@@ -52,24 +60,46 @@ class Shares:
         """One share on each GPU asked for, all or none."""
         while True:
             self.sweep()
-            snapshot = self._snapshot()
-            allocations = allocate(request, snapshot, self._defaults)
-            driver = snapshot.driver_version
-            known = {
-                one.gpu_uuid: self._overhead.known(one.gpu_uuid, driver) for one in allocations
-            }
-            unknown = [uuid for uuid, size in known.items() if size is None]
-            if not unknown:
-                break
-            for uuid in unknown:
-                await self._overhead.measure(uuid, driver)
-        return self._take(request, allocations, {uuid: size or 0 for uuid, size in known.items()})
+            allocations = allocate(request, self._snapshot(), self._defaults)
+            if not await self._measure(one.gpu_uuid for one in allocations):
+                break  # nothing has changed since
+        owner = self._owners.identified(request.owner)
+        return self._begin([Placement(one.gpu_uuid, one.limits, owner) for one in allocations])
+
+    async def take(self, placements: Sequence[Placement]) -> tuple[Share, ...]:
+        """A share in each of these places, for owners with keys; all or none.
+
+        An owner that has a share already gets that one, whatever place is named now. One that was
+        released and is still held by processes goes on where the place is the same.
+        AllocationError: one of them does not fit.
+        """
+        await self._measure(one.gpu_uuid for one in placements if not one.limits.whole)
+        self.sweep()
+        revived = [share for one in placements if (share := self._ending(one)) is not None]
+        there = {share.owner.key for share in self.all() if _is_live(share) or share in revived}
+        new = [one for one in placements if one.owner.key not in there]
+        check_room(new, self._snapshot(), self._defaults)
+        for place in new:
+            self._forget_key(place.owner.key)
+        self._begin(new, revived)
+        taken = [self.by_key(one.owner.key) for one in placements]
+        return tuple(share for share in taken if share is not None)
+
+    def by_key(self, key: str) -> Share | None:
+        """The share of the owner with this key; none that is ending."""
+        live = (share for share in self.all() if _is_live(share))
+        return next((share for share in live if share.owner.key == key), None)
+
+    def set_owner(self, share_id: str, owner: Owner) -> Share:
+        """New names for who holds the share: another pod of its claim, say."""
+        share = self._known(share_id)
+        self._ledger.set_owner(share_id, owner)
+        self._shares[share_id] = replace(share, owner=owner)
+        return self._shares[share_id]
 
     def resize(self, share_id: str, cores: int | None, memory_bytes: int | None) -> Share:
         """A live resize; its processes see it at their next allocation or launch."""
-        share = self._shares.get(share_id)
-        if share is None:
-            raise UnknownShareError(f"There is no share {share_id}.")
+        share = self._known(share_id)
         if share.state is not ShareState.READY:
             raise ShareError(f"Share {share_id} is {share.state}: it cannot be resized.")
         limits = resize(share, cores, memory_bytes, self._snapshot(), self._defaults)
@@ -123,28 +153,37 @@ class Shares:
             if share_id not in self._shares:
                 self._adopt(share_id)
         for share in self.all():
-            if self._enforcement.has_files(share.id):
+            if not share.limits.whole and self._enforcement.has_files(share.id):
                 self._resume(share)
         # Not before all holders are known: those without files have none.
         self.sweep()
         for share in self.all():
-            if not self._enforcement.has_files(share.id):
+            if not share.limits.whole and not self._enforcement.has_files(share.id):
                 self._restart(share)
 
-    def _take(
-        self, request: ShareRequest, allocations: tuple[Allocation, ...], overhead: dict[str, int]
+    async def _measure(self, gpu_uuids: Iterable[str]) -> bool:
+        """What a context costs on these GPUs, unless it is known; whether that took any time."""
+        driver = self._snapshot().driver_version
+        unknown = [uuid for uuid in gpu_uuids if self._overhead.known(uuid, driver) is None]
+        for uuid in unknown:
+            await self._overhead.measure(uuid, driver)
+        return bool(unknown)
+
+    def _begin(
+        self, places: Sequence[Placement], revived: Sequence[Share] = ()
     ) -> tuple[Share, ...]:
-        owner = self._owners.identified(request.owner)
         now = time.time()
         new = tuple(
-            Share(secrets.token_hex(6), one.gpu_uuid, one.limits, owner, now) for one in allocations
+            Share(secrets.token_hex(6), one.gpu_uuid, one.limits, one.owner, now) for one in places
         )
-        self._ledger.insert(new)
+        self._ledger.insert(new, (share.id for share in revived))
+        for share in revived:
+            self._shares[share.id] = replace(share, state=ShareState.READY)
         self._shares |= {share.id: share for share in new}
         try:
             for share in new:
-                self._owners.hold(share.id, owner)
-                self._shares[share.id] = self._enforcement.start(share, overhead[share.gpu_uuid])
+                self._owners.hold(share.id, share.owner)
+                self._shares[share.id] = self._started(share)
         except BaseException:
             for share in new:
                 self._shares[share.id] = replace(share, state=ShareState.ENDING)
@@ -154,6 +193,32 @@ class Shares:
             text = _text(share.limits)
             log.info("share created id=%s uuid=%s %s", share.id, share.gpu_uuid, text)
         return tuple(self._shares[share.id] for share in new)
+
+    def _started(self, share: Share) -> Share:
+        if share.limits.whole:
+            return share
+        driver = self._inventory.snapshot.driver_version
+        return self._enforcement.start(share, self._overhead.known(share.gpu_uuid, driver) or 0)
+
+    def _ending(self, place: Placement) -> Share | None:
+        """A share that this owner has given up and its processes have not, in the same place."""
+        wanted = (place.owner.key, place.gpu_uuid, place.limits)
+        ending = (share for share in self.all() if share.state is ShareState.ENDING)
+        return next(
+            (one for one in ending if (one.owner.key, one.gpu_uuid, one.limits) == wanted), None
+        )
+
+    def _forget_key(self, key: str) -> None:
+        """A share that its owner has given up elsewhere gets in nobody's way."""
+        for share in self.all():
+            if share.owner.key == key:
+                self.set_owner(share.id, replace(share.owner, key=""))
+
+    def _known(self, share_id: str) -> Share:
+        share = self._shares.get(share_id)
+        if share is None:
+            raise UnknownShareError(f"There is no share {share_id}.")
+        return share
 
     def _snapshot(self) -> Snapshot:
         """The GPUs as last seen, the shares as they are."""
@@ -203,6 +268,10 @@ class Shares:
             self._shares[share.id] = self._enforcement.start(share, overhead)
         except EnforcementError as error:
             self._corrupt(share, error)
+
+
+def _is_live(share: Share) -> bool:
+    return share.state is not ShareState.ENDING
 
 
 def _text(limits: Limits) -> str:

@@ -5,15 +5,41 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gpuslice_agent.errors import LedgerError
-from gpuslice_agent.ledger import Ledger
-from gpuslice_agent.model import Limits, Owner, Priority, Share, ShareState
+from gpuslice_agent.ledger import SCHEMA, Ledger
+from gpuslice_agent.model import (
+    Limits,
+    Overcommit,
+    Owner,
+    OwnerKind,
+    Priority,
+    Share,
+    ShareState,
+)
 
 LASTING = Share("lasting", "GPU-1", Limits(30, 1 << 30, weight=3), Owner("claim"), 1.5)
+OF_POD = Share(
+    "of pod",
+    "GPU-2",
+    Limits(100, 7, overcommit=Overcommit.SWAP, whole=True),
+    Owner(
+        "team/train main",
+        kind=OwnerKind.CONTAINER,
+        key="pod/uid-1/main/0",
+        namespace="team",
+        pod="train",
+        pod_uid="uid-1",
+        container="main",
+        moments=(1, 2),
+        cdi_devices=("one", "two"),
+    ),
+    3.5,
+)
 OWNED = Share("owned", "GPU-2", Limits(0, 5, priority=Priority.HIGH), Owner("run", 7, 8), 2.5)
 
 
@@ -74,29 +100,79 @@ def test_a_second_agent_is_refused_the_ledger(tmp_path: Path) -> None:
         Ledger(tmp_path, "boot")
 
 
-def test_a_damaged_ledger_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
-    (tmp_path / "ledger.sqlite").write_bytes(b"not a database, " * 1000)
-    with pytest.raises(LedgerError, match=r"is damaged .*move the file away"):
-        Ledger(tmp_path, "boot")
+def test_a_damaged_ledger_is_set_aside_whole_and_begun_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = b"not a database, " * 1000
+    (tmp_path / "ledger.sqlite").write_bytes(damaged)
+    with closing(Ledger(tmp_path, "boot")) as ledger:
+        assert ledger.is_new
+        ledger.insert([LASTING])
+    (aside,) = tmp_path.glob("ledger.sqlite.damaged-*")
+    assert aside.read_bytes() == damaged
+    (line,) = caplog.messages
+    assert "is damaged (file is not a database): it is set aside" in line
+    with closing(Ledger(tmp_path, "boot")) as ledger:
+        assert not ledger.is_new
+        assert ledger.shares() == (LASTING,)
 
 
 def test_a_damaged_record_is_not_skipped(tmp_path: Path) -> None:
     with closing(Ledger(tmp_path, "boot")) as ledger:
-        ledger.insert([LASTING])
+        ledger.insert([LASTING, OWNED])
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database:
-        database.execute("UPDATE shares SET limits = '{'")
+        database.execute("UPDATE shares SET limits = '{' WHERE id = 'owned'")
         database.commit()
-    with closing(Ledger(tmp_path, "boot")) as ledger, pytest.raises(LedgerError, match="damaged"):
-        ledger.shares()
+    with closing(Ledger(tmp_path, "boot")) as ledger:
+        assert ledger.is_new
+        assert ledger.shares() == ()
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     with closing(Ledger(tmp_path, "boot")) as ledger:
         ledger.insert([LASTING])
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
     with pytest.raises(LedgerError, match="written by a newer gpuslice"):
         Ledger(tmp_path, "boot")
+
+
+def test_a_ledger_of_version_1_is_carried_over(tmp_path: Path) -> None:
+    limits = '{"cores":30,"memory_bytes":1073741824,"policy":"hard","priority":"normal","weight":3}'
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database:
+        database.executescript(SCHEMA)
+        database.execute("INSERT INTO boot VALUES ('boot')")
+        database.execute(
+            "INSERT INTO shares VALUES ('lasting', 'GPU-1', ?, ?, 1.5, 0)",
+            (limits, '{"name":"claim","pid":0,"start_time":0}'),
+        )
+        database.execute("PRAGMA user_version = 1")
+        database.commit()
+    with closing(Ledger(tmp_path, "boot")) as ledger:
+        assert not ledger.is_new
+        assert ledger.shares() == (LASTING,)
+        ledger.insert([OF_POD])
+        with pytest.raises(LedgerError):
+            ledger.insert([replace(OF_POD, id="the same pod again")])
+
+
+def test_an_owner_is_remembered_as_it_is_and_has_one_share(tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path, "boot")) as ledger:
+        ledger.insert([LASTING, OF_POD])
+        with pytest.raises(LedgerError):
+            ledger.insert([replace(OF_POD, id="the same pod again")])
+        named = replace(OF_POD.owner, pod="another name")
+        ledger.set_owner("of pod", named)
+    with closing(Ledger(tmp_path, "another boot")) as ledger:
+        assert ledger.shares() == (LASTING, replace(OF_POD, owner=named))
+
+
+def test_a_share_that_was_ending_may_be_held_on_to(tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path, "boot")) as ledger:
+        ledger.insert([LASTING])
+        ledger.set_ending(["lasting"])
+        ledger.insert([OF_POD], revived=["lasting"])
+        assert ledger.shares() == (LASTING, OF_POD)
 
 
 @pytest.fixture

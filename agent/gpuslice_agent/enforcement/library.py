@@ -8,12 +8,14 @@ from typing import Any
 import cffi
 
 from gpuslice_agent.errors import CorruptShareError, EnforcementError
-from gpuslice_agent.model import Limits, Policy, Priority
+from gpuslice_agent.model import Limits, Overcommit, Policy, Priority
 
 POLICY_NUMBER = {Policy.HARD: 0, Policy.ELASTIC: 1}
 PRIORITY_NUMBER = {Priority.LOW: 0, Priority.NORMAL: 1, Priority.HIGH: 2}
+OVERCOMMIT_NUMBER = {Overcommit.OFF: 0, Overcommit.SWAP: 1}
 POLICY_OF = {number: policy for policy, number in POLICY_NUMBER.items()}
 PRIORITY_OF = {number: priority for priority, number in PRIORITY_NUMBER.items()}
+OVERCOMMIT_OF = {number: mode for mode, number in OVERCOMMIT_NUMBER.items()}
 REASON_BYTES = 256
 SLOTS = 1024
 
@@ -99,7 +101,7 @@ class AgentLibrary:
                 "weight": limits.weight,
                 "policy": POLICY_NUMBER[limits.policy],
                 "priority": PRIORITY_NUMBER[limits.priority],
-                "overcommit": 0,
+                "overcommit": OVERCOMMIT_NUMBER[limits.overcommit],
             },
         )
 
@@ -134,6 +136,7 @@ class OpenShare:
             policy=POLICY_OF[native.policy],
             priority=PRIORITY_OF[native.priority],
             weight=native.weight,
+            overcommit=OVERCOMMIT_OF[native.overcommit],
         )
 
     def gpu_uuid(self) -> str:

@@ -1,0 +1,147 @@
+"""The kernel's wall behind the shim: no program of a pod gets more of a GPU than its shares say."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from gpuslice_agent.cgroups import PodCgroups
+from gpuslice_agent.errors import NvmlError
+from gpuslice_agent.model import Gpu, Share, promise
+from gpuslice_agent.nvml.process import Nvml
+
+log = logging.getLogger(__name__)
+
+SHIM, SHIM_AND_KERNEL = "shim", "shim+kernel"
+
+
+def limits_of(shares: Iterable[Share]) -> dict[str, int]:
+    """Bytes that one pod with these shares may hold, by GPU. A GPU it has whole has no limit.
+
+    Pods that share a claim each get all of it: the kernel knows no sum over two pods, the shim does.
+    """
+    of_gpu: dict[str, list[Share]] = {}
+    for share in shares:
+        of_gpu.setdefault(share.gpu_uuid, []).append(share)
+    return {
+        uuid: promise(held).memory_bytes
+        for uuid, held in of_gpu.items()
+        if not any(share.limits.whole for share in held)
+    }
+
+
+class Wall:
+    """Sets and follows the limits. Where one cannot be set the shim still holds, and it is tried
+    again at every look.
+    """
+
+    def __init__(
+        self,
+        nvml: Nvml,
+        cgroups: PodCgroups,
+        shares: Callable[[], Iterable[Share]],
+        *,
+        wanted: bool,
+    ) -> None:
+        self._nvml = nvml
+        self._cgroups = cgroups
+        self._shares = shares
+        self._wanted = wanted
+        self._asked: dict[tuple[str, str], bool] = {}  # by driver version and GPU
+        self._stands: frozenset[str] = frozenset()
+        self._of_claims: dict[str, set[str]] = {}  # pod UID → shares it has through claims
+        self._set: dict[str, dict[str, int]] = {}  # pod UID → GPU → bytes
+        self._reasons: dict[str, str] = {}  # pod UID → why its wall does not stand
+        self._turn = asyncio.Lock()
+
+    @property
+    def enforcement(self) -> str:
+        """Which walls stand on this node: all of them on every GPU, or not."""
+        return SHIM_AND_KERNEL if self._stands and all(self._asked.values()) else SHIM
+
+    async def look(self, driver_version: str, gpus: Iterable[Gpu]) -> None:
+        """Asks the driver whether it has walls, once for each GPU."""
+        if not self._wanted:
+            return
+        known = self._asked
+        self._asked = {}
+        for gpu in gpus:
+            key = (driver_version, gpu.uuid)
+            if key not in known:
+                try:
+                    known[key] = await self._nvml.can_limit(gpu.uuid, str(self._cgroups.top))
+                except NvmlError as error:
+                    log.debug("kernel wall unknown uuid=%s reason=%s", gpu.uuid, error)
+                    continue
+            self._asked[key] = known[key]
+        stands = frozenset(uuid for (_, uuid), stands in self._asked.items() if stands)
+        if stands != self._stands:
+            log.info("kernel wall gpus=%s", ",".join(sorted(stands)) or "none")
+        self._stands = stands
+
+    async def hold(self, pod_uid: str, share_ids: Iterable[str] = ()) -> None:
+        """To be called before a container of the pod starts, its shares in the ledger.
+
+        Shares whose owner is the pod are known; `share_ids` names those it has through claims:
+        again after a restart of the agent, and when another pod comes to use a claim.
+        """
+        self._of_claims.setdefault(pod_uid, set()).update(share_ids)
+        await self._bring_in_line(pod_uid)
+
+    async def follow(self) -> None:
+        """Brings all limits in line with the shares: after a resize, and when some have ended."""
+        shares = {share.id: share for share in self._shares()}
+        for pod_uid, held in tuple(self._of_claims.items()):
+            held &= shares.keys()
+            if not held:
+                del self._of_claims[pod_uid]
+        owners = {share.owner.pod_uid for share in shares.values()} - {""}
+        for pod_uid in owners | self._of_claims.keys() | self._set.keys():
+            if self._due(pod_uid) != self._set.get(pod_uid, {}):
+                await self._bring_in_line(pod_uid)
+        for pod_uid in self._reasons.keys() - owners - self._of_claims.keys():
+            del self._reasons[pod_uid]
+
+    def _due(self, pod_uid: str) -> dict[str, int]:
+        of_claims = self._of_claims.get(pod_uid, ())
+        limits = limits_of(
+            share
+            for share in self._shares()
+            if share.owner.pod_uid == pod_uid or share.id in of_claims
+        )
+        return {uuid: size for uuid, size in limits.items() if uuid in self._stands}
+
+    async def _bring_in_line(self, pod_uid: str) -> None:
+        async with self._turn:
+            due, done = self._due(pod_uid), self._set.get(pod_uid, {})
+            cgroup = self._cgroups.find(pod_uid) if due != done else None
+            if due == done:
+                return
+            if cgroup is None:
+                self._set.pop(pod_uid, None)  # its limits went with it
+                if due:
+                    self._complain(pod_uid, f"the pod has no cgroup below {self._cgroups.top}")
+                return
+            try:
+                for uuid in due.keys() | done.keys():
+                    if due.get(uuid) != done.get(uuid):
+                        await self._limit(pod_uid, str(cgroup), uuid, due.get(uuid))
+            except NvmlError as error:
+                self._complain(pod_uid, str(error))
+            else:
+                self._reasons.pop(pod_uid, None)
+
+    async def _limit(self, pod_uid: str, cgroup: str, uuid: str, size: int | None) -> None:
+        await self._nvml.limit(uuid, cgroup, size)
+        held = self._set.setdefault(pod_uid, {})
+        if size is None:
+            del held[uuid]
+        else:
+            held[uuid] = size
+        if not held:
+            del self._set[pod_uid]
+        log.info("kernel wall set pod_uid=%s uuid=%s memory_bytes=%s", pod_uid, uuid, size)
+
+    def _complain(self, pod_uid: str, reason: str) -> None:
+        if self._reasons.get(pod_uid) != reason:
+            self._reasons[pod_uid] = reason
+            log.error("kernel wall not set pod_uid=%s reason=%s", pod_uid, reason)
