@@ -8,13 +8,16 @@
 #   make bench          every figure in docs/performance.md
 #   make gpu-test       tests and benches on this machine's GPU, see docs/gpu-tests.md
 #   make gpu-bundle     dist/gpu-bundle: the same for a machine that has a GPU and no way out
+#   make cluster        Kubernetes on this machine with the agent on a simulated node; left running
+#   make cluster-down   ends it without a trace
+#   make cluster-test   tests on such a cluster
 #   make release-shim   dist/libgpuslice-{x86_64,aarch64}.so, for glibc 2.17 and everything newer
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .PHONY: demo test lint lint-python lint-c lint-generated test-native test-sanitizers test-python stress bench release-shim \
-        gpu-bundle gpu-test install clean
+        cluster cluster-down cluster-test gpu-bundle gpu-test install clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -118,6 +121,20 @@ test-python: $(VENV)/.installed $(VENV)/.dev-tools release-shim
 # Part of `make test` too, but shorter there.
 stress: $(VENV)/.installed $(VENV)/.dev-tools
 	GPUSLICE_STRESS_SECONDS=$${GPUSLICE_STRESS_SECONDS:-600} pytest -s tests/stress
+
+# -- Kubernetes: needs root; see tests/cluster/README.md ----------------------------------------------------------------
+
+NAME ?= gpuslice
+PROFILE ?= 2xa100-80g
+KUBE ?= 1.36
+cluster: $(VENV)/.installed $(VENV)/.dev-tools
+	python -m tests.cluster.up $(NAME) $(PROFILE) $(KUBE)
+
+cluster-down: $(VENV)/.installed $(VENV)/.dev-tools
+	python -m tests.cluster.down $(NAME)
+
+cluster-test: $(VENV)/.installed $(VENV)/.dev-tools
+	GPUSLICE_KUBE=$(KUBE) pytest -rs tests/cluster
 
 # -- the rest --------------------------------------------------------------------------------------------------------
 
