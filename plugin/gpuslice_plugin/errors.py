@@ -32,7 +32,11 @@ class ApiError(GpusliceError):
 
 
 class KubeletError(GpusliceError):
-    """The kubelet refused a request, or was not reached."""
+    """The kubelet refused a request, was not reached, or cannot be served."""
+
+
+class OldKubeletError(KubeletError):
+    """The kubelet does not know the request; kubelets from 1.34 on do."""
 
 
 class CheckpointError(KubeletError):
@@ -53,3 +57,7 @@ class ClaimError(GpusliceError):
 
 class NotReadyError(GpusliceError):
     """A claim is still being prepared; asking again does help."""
+
+
+class CdiError(GpusliceError):
+    """What containers need for a GPU cannot be said, or not be written down."""
