@@ -10,15 +10,23 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import api, binaries, images, node
+from .agent import MANIFESTS, Agent
 from .api import Api, Object
 from .container_runtime import ContainerRuntime
 from .control_plane import NODE_NAME, ControlPlane
 from .kubelet import Kubelet
 from .node import Node
+from .simulated_gpus import SimulatedGpus
 
 READY_SECONDS = 60.0
 WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.1
+
+# Which GPUs the device plugin has, and which the DRA driver.
+SPLIT = {
+    "2xa100-80g": {"plugin_gpus": "0", "dra_gpus": "1"},
+    "dgx-h100": {"plugin_gpus": "0,1,2,3,4,5", "dra_gpus": "6,7"},
+}
 
 T = TypeVar("T")
 
@@ -56,7 +64,20 @@ class Cluster:
 
     @property
     def api(self) -> Api:
-        return Api(self.kubeconfig)
+        return self.control_plane.api("admin")
+
+    @property
+    def gpus(self) -> SimulatedGpus:
+        return SimulatedGpus(self.node)
+
+    @property
+    def agent(self) -> Agent:
+        return Agent(self.node, self.control_plane, SPLIT.get(self.profile, {}))
+
+    @property
+    def profile(self) -> str:
+        """Of the GPUs; empty for a node without."""
+        return (self.node.folder / "profile").read_text()
 
     def kubectl(self, *arguments: str, given: str = "") -> str:
         """What kubectl prints. CalledProcessError when it fails."""
@@ -151,13 +172,17 @@ class Cluster:
         bound = self.api.list("pods", fieldSelector=f"spec.nodeName={NODE_NAME}")
         return {uid(pod) for pod in bound} <= {uid(pod) for pod in known}
 
-    def bring_up(self, archives: Iterable[Path]) -> None:
+    def bring_up(self, profile: str, archives: Iterable[Path]) -> None:
+        (self.node.folder / "profile").write_text(profile)
+        if profile:
+            self.gpus.create(profile)
         self.control_plane.start()
         self.runtime.start()
         self.kubelet.start()
         for archive in archives:
             self.runtime.load(archive)
         wait("the node to be Ready", self._node_ready, READY_SECONDS)
+        self.kubectl("apply", "--server-side", f"--kustomize={MANIFESTS}")
 
     def _node_ready(self) -> bool:
         conditions = self.node_status().get("conditions", [])
@@ -183,14 +208,15 @@ def attach(name: str, kube: str) -> Cluster:
     return Cluster(Node(node.CLUSTERS / name), binaries.kubernetes(kube), binaries.containers())
 
 
-def start(name: str, kube: str, lease: int | None = None) -> Cluster:
-    """Builds what is missing, which takes minutes the first time, and brings a cluster up. With a
-    lease (see `node.start`) it does not outlive this process."""
+def start(name: str, profile: str, kube: str, lease: int | None = None) -> Cluster:
+    """Builds what is missing, which takes minutes the first time, and brings a cluster up, with the
+    manifests of the agent but no agent. With a lease (see `node.start`) it does not outlive this
+    process."""
     kubernetes, containers = binaries.kubernetes(kube), binaries.containers()
     archives = (images.pause(), images.tenant())
     cluster = Cluster(node.start(name, lease), kubernetes, containers)
     try:
-        cluster.bring_up(archives)
+        cluster.bring_up(profile, archives)
     except BaseException:
         node.remove(name)
         raise
@@ -198,11 +224,11 @@ def start(name: str, kube: str, lease: int | None = None) -> Cluster:
 
 
 @contextlib.contextmanager
-def temporary(name: str, kube: str) -> Generator[Cluster]:
+def temporary(name: str, profile: str, kube: str) -> Generator[Cluster]:
     """Gone with the block, and with this process however that ends."""
     reading, writing = os.pipe()
     try:
-        cluster = start(name, kube, reading)
+        cluster = start(name, profile, kube, reading)
         os.close(reading)
         yield cluster
     finally:

@@ -22,7 +22,7 @@ def kube() -> str:
 @pytest.fixture(scope="session")
 def bare(kube: str) -> Iterator[Cluster]:
     """Without an agent."""
-    with cluster.temporary(f"test-{os.getpid()}", kube) as up:
+    with cluster.temporary(f"test-{os.getpid()}", "2xa100-80g", kube) as up:
         yield up
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .api import Api
 from .node import Node, NodeError
 
 NODE_NAME = "gpu-node"
@@ -52,6 +53,9 @@ class ControlPlane:
     @property
     def server(self) -> str:
         return f"https://{self.node.address}:{PORT}"
+
+    def api(self, user: str) -> Api:
+        return Api(self.kubeconfig(user))
 
     def kubeconfig(self, user: str) -> Path:
         return self.folder / f"{user}.kubeconfig"

@@ -9,7 +9,8 @@ from . import cluster, images
 
 
 def main(name: str, profile: str, kube: str) -> None:
-    up = cluster.start(name, kube)
+    up = cluster.start(name, profile, kube)
+    up.agent.start()
     print(f"KUBECONFIG={up.kubeconfig}")
     print(f"kubectl: {up.kubernetes / 'kubectl'}")
     print(f"tenant image: {images.TENANT} (imagePullPolicy: Never)")
