@@ -10,12 +10,14 @@ from msgspec import Meta
 
 from gpuslice_agent import run_directory
 from gpuslice_agent.errors import ConfigError
-from gpuslice_agent.model import Order, Policy
+from gpuslice_agent.model import MemoryResource, Order, Policy, StrangerPolicy, Unfit
 
 PREFIX = "GPUSLICE_"
 SERVICE_STATE = Path("/var/lib/gpuslice")
 
 Seconds = Annotated[float, Meta(ge=0.1, le=3600)]
+# "all", "none", or NVML indices and UUIDs with commas between them.
+GpuList = Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]+(,[A-Za-z0-9-]+)*$")]
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,11 +43,49 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """For requests that name none."""
     overcommit_ratio: Annotated[float, Meta(ge=1.0, le=100.0)] = 1.0
     """How far the memory promised on a GPU may exceed the card."""
+    kernel_wall: bool = True
+    """Limit the memory of pods in the kernel too, where the driver can (r615)."""
+    cgroup_dir: Path = Path("/sys/fs/cgroup")
+    """Where the node's control groups are; in a container, where it has the node's."""
+    cgroup_root: str = "/"
+    """The kubelet's `cgroupRoot`: the group below which it makes `kubepods`."""
+    strangers: StrangerPolicy = StrangerPolicy.REPORT
+    """What becomes of programs that use a GPU without a share, or more than theirs."""
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
     private: bool = False
     """Started by `gpuslice run` for its user: ends with the last share and serves no metrics."""
     private_grace: Seconds = 3.0
     """Seconds a private agent waits for another share before it ends."""
+    node_name: str = ""
+    """The node's name in Kubernetes; empty: the agent has nothing to do with Kubernetes."""
+    pod_name: str = ""
+    """The agent's own pod, where it runs in one: events are about it."""
+    pod_uid: str = ""
+    """Tells apart the sockets of two agents while one takes over from the other."""
+    kubeconfig: str = ""
+    """Path of a kubeconfig for the API server; empty: the service account of the agent's pod."""
+    kubelet_dir: Path = Path("/var/lib/kubelet")
+    """The kubelet's --root-dir."""
+    cdi_dir: Path = Path("/var/run/cdi")
+    """Where the container runtime reads CDI specs, and the agent writes its own."""
+    nvidia_cdi_dirs: Annotated[str, Meta(pattern=r"^/[^:]*(:/[^:]*)*$")] = "/etc/cdi:/var/run/cdi"
+    """Where the node's CDI spec for nvidia.com/gpu lies, which nvidia-ctk makes."""
+    plugin_gpus: GpuList = "none"
+    """The GPUs that containers get through the device plugin."""
+    dra_gpus: GpuList = "all"
+    """The GPUs that claims get through the DRA driver. `all`: what plugin_gpus does not name."""
+    resource_prefix: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")] = (
+        "nvidia.com"
+    )
+    """Of the device plugin's resources: nvidia.com/gpu, nvidia.com/gpucores and so on."""
+    slots_per_gpu: Annotated[int, Meta(ge=1, le=256)] = 16
+    """How many shares of Kubernetes a GPU may have at once."""
+    memory_resource: MemoryResource = MemoryResource.MIB
+    """What the device plugin's users ask memory by; one of the two on a node."""
+    unfit: Unfit = Unfit.WAIT
+    """A pod that fits on no GPU of this node waits, or is deleted."""
+    unfit_seconds: Seconds = 60.0
+    """How long a pod may find no room before it is deleted: room often comes back sooner."""
 
 
 RIGHT = {
@@ -58,8 +98,23 @@ RIGHT = {
     "policy": "hard or elastic",
     "placement": "binpack, spread or topology",
     "overcommit_ratio": "a number from 1 to 100",
+    "kernel_wall": "true or false",
+    "cgroup_root": "the kubelet's cgroupRoot, such as / or /kubelet",
+    "strangers": "report, stop or stop-all",
     "log_level": "debug, info, warning or error",
     "private": "true or false",
+    "kubeconfig": "a path, or empty for the pod's service account",
+    "nvidia_cdi_dirs": "absolute paths with colons between them",
+    "plugin_gpus": "all, none, or indices and UUIDs with commas between them",
+    "dra_gpus": "all, none, or indices and UUIDs with commas between them",
+    "resource_prefix": "a domain such as nvidia.com",
+    "slots_per_gpu": "a number from 1 to 256",
+    "memory_resource": "gpumem, gpumem-percentage or none",
+    "unfit": "wait or evict",
+    "unfit_seconds": "seconds from 0.1 to 3600",
+    "node_name": "a node's name",
+    "pod_name": "a pod's name",
+    "pod_uid": "a pod's UID",
 }
 
 

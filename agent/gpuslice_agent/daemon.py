@@ -5,12 +5,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, closing
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from gpuslice_agent import native_files, run_directory
-from gpuslice_agent.allocation import Defaults
+from gpuslice_agent.allocation import Defaults, path_of
 from gpuslice_agent.config import Config
 from gpuslice_agent.control.server import Control, serve
 from gpuslice_agent.discovery import Gpus, process_name
@@ -19,6 +20,7 @@ from gpuslice_agent.enforcement import ContextOverhead, Enforcement
 from gpuslice_agent.enforcement.library import AgentLibrary
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
+from gpuslice_agent.model import Gpu, GpuPath
 from gpuslice_agent.nvml.process import Nvml
 from gpuslice_agent.observer import Observer
 from gpuslice_agent.owners import Owners, boot_id
@@ -32,7 +34,16 @@ log = logging.getLogger(__name__)
 UNUSED_CHECK_SECONDS = 0.2
 
 
-async def run(config: Config, manager: ServiceManager) -> None:
+class Extension(Protocol):
+    """What runs beside the agent's own parts, on its shares: Kubernetes."""
+
+    async def run(self) -> None: ...
+
+
+Extend = Callable[[Config, Shares, Inventory], Extension]
+
+
+async def run(config: Config, manager: ServiceManager, extend: Extend | None = None) -> None:
     """Runs the agent until SIGTERM, or until a part of it fails: then all stop and this raises.
 
     A private agent ends by itself, some seconds after its last share and who watched it.
@@ -43,12 +54,18 @@ async def run(config: Config, manager: ServiceManager) -> None:
     with ExitStack() as resources:
         ownership = await Ownership.taken(directory, private=config.private)
         resources.callback(ownership.release)
-        agent = Agent(config, directory, resources)
+        agent = Agent(config, directory, resources, extend)
         await agent.run(manager)
 
 
 class Agent:
-    def __init__(self, config: Config, directory: RunDirectory, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        config: Config,
+        directory: RunDirectory,
+        resources: ExitStack,
+        extend: Extend | None,
+    ) -> None:
         self._config = config
         self._directory = directory
         library = AgentLibrary(native_files.agent_library(), native_files.agent_header())
@@ -76,13 +93,14 @@ class Agent:
             Defaults(config.policy, config.placement, config.overcommit_ratio),
         )
         self._observer = Observer(
-            Gpus(self._nvml),
+            Gpus(self._nvml, path_of=partial(_path_of, config)),
             self._shares,
             self._inventory,
             config.poll_interval,
             config.idle_interval,
         )
         self._control = Control(self._shares, self._observer, self._inventory)
+        self._extension = extend(config, self._shares, self._inventory) if extend else None
 
     async def run(self, manager: ServiceManager) -> None:
         stop = asyncio.Event()
@@ -117,6 +135,8 @@ class Agent:
             "shares": self._observer.keep_looking_at_shares(),
             "watchdog": manager.keep_watchdog(),
         }
+        if self._extension is not None:
+            parts["Kubernetes"] = self._extension.run()
         if self._config.private:
             parts["use"] = self._stop_when_unused(stop)
         async with asyncio.TaskGroup() as group:
@@ -151,7 +171,14 @@ async def _forever(part: Coroutine[Any, Any, None], name: str) -> None:
     raise RuntimeError(f"{name} ended by itself")
 
 
+def _path_of(config: Config, gpu: Gpu) -> GpuPath:
+    if not config.node_name:
+        return GpuPath.LOCAL
+    return path_of(gpu, config.plugin_gpus, config.dra_gpus)
+
+
 def _log_to_stderr(config: Config) -> None:
     """The journal, or whoever reads our stderr, adds the time."""
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("gpuslice_agent").setLevel(config.log_level.upper())
+    for package in ("gpuslice_agent", "gpuslice_plugin"):
+        logging.getLogger(package).setLevel(config.log_level.upper())

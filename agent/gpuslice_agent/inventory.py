@@ -26,9 +26,12 @@ class Inventory:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def changes(self) -> AsyncGenerator[Snapshot]:
-        """Yields the snapshot now and after every change; a slow reader skips, it never lags."""
-        self._watchers += 1
+    async def changes(self, *, watching: bool = True) -> AsyncGenerator[Snapshot]:
+        """Yields the snapshot now and after every change; a slow reader skips, it never lags.
+
+        Who is not `watching` takes what comes, and has nobody look more often.
+        """
+        self._watchers += watching
         try:
             while True:
                 # Taken before the yield: a change while the reader works is not lost.
@@ -36,4 +39,4 @@ class Inventory:
                 yield self._snapshot
                 await changed.wait()
         finally:
-            self._watchers -= 1
+            self._watchers -= watching

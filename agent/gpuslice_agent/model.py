@@ -32,12 +32,35 @@ class Overcommit(StrEnum):
     SWAP = "swap"  # what is not in use may be moved to host memory
 
 
+class StrangerPolicy(StrEnum):
+    """What becomes of programs that use a GPU without a share, or more than theirs."""
+
+    REPORT = "report"
+    STOP = "stop"  # those of pods that hold shares
+    STOP_ALL = "stop-all"  # also those of other pods, and those outside pods
+
+
 class GpuPath(StrEnum):
     """Who may be given a GPU, beside `gpuslice run`."""
 
     LOCAL = "local"  # nobody else
     PLUGIN = "plugin"  # containers, through the device plugin
     DRA = "dra"  # claims, through the DRA driver
+
+
+class MemoryResource(StrEnum):
+    """What a node calls the GPU memory that pods of the device plugin ask for."""
+
+    MIB = "gpumem"
+    PERCENTAGE = "gpumem-percentage"
+    NONE = "none"
+
+
+class Unfit(StrEnum):
+    """What becomes of a pod that the scheduler sent here and that fits on no GPU."""
+
+    WAIT = "wait"
+    EVICT = "evict"  # its controller tries elsewhere
 
 
 class OwnerKind(StrEnum):
@@ -90,6 +113,8 @@ class Process:
     launches: int = 0
     last_activity_ns: int = 0  # CLOCK_MONOTONIC
     waiting: bool = False
+    pod_uid: str = ""  # of a stranger, by its cgroup; empty outside pods
+    container_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +277,7 @@ class Snapshot:
     gpus: tuple[Gpu, ...] = ()
     shares: tuple[Share, ...] = ()
     problem: str = ""  # why no GPU can be seen; empty where some can
+    strangers_stopped: int = 0  # since the agent started
 
     def gpu(self, uuid: str) -> Gpu | None:
         return next((gpu for gpu in self.gpus if gpu.uuid == uuid), None)

@@ -57,7 +57,16 @@ def _run(config_file: Path | None, **flags: object) -> None:
     driver = DriverFiles(settings.driver_root, RunDirectory(settings.run_dir).driver)
     if driver.search_path is not None:
         os.environ["LD_LIBRARY_PATH"] = str(driver.search_path)  # of the processes that we start
-    asyncio.run(daemon.run(settings, ServiceManager(os.environ)))
+    asyncio.run(daemon.run(settings, ServiceManager(os.environ), _extension(settings)))
+
+
+def _extension(settings: config.Config) -> daemon.Extend | None:
+    if not settings.node_name:
+        return None
+    # Only here: an agent without Kubernetes is smaller by the client of the API server.
+    from gpuslice_plugin.node import Node
+
+    return Node
 
 
 command = click.Command(

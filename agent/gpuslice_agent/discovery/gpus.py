@@ -2,11 +2,12 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuslice_agent.errors import NvmlError, NvmlHungError
-from gpuslice_agent.model import Gpu, Health, HealthState, Reading
+from gpuslice_agent.model import Gpu, GpuPath, Health, HealthState, Reading
 from gpuslice_agent.nvml.process import Nvml
 from gpuslice_agent.nvml.protocol import Description
 
@@ -32,9 +33,15 @@ class Sight:
 
 
 class Gpus:
-    def __init__(self, nvml: Nvml, sysfs: Path = Path("/sys")) -> None:
+    def __init__(
+        self,
+        nvml: Nvml,
+        sysfs: Path = Path("/sys"),
+        path_of: Callable[[Gpu], GpuPath] = lambda gpu: GpuPath.LOCAL,
+    ) -> None:
         self._nvml = nvml
         self._sysfs = sysfs
+        self._path_of = path_of
         self._description = Description("", "", ())
         self._gpus: tuple[Gpu, ...] = ()
         self._last: dict[str, Gpu] = {}
@@ -73,7 +80,10 @@ class Gpus:
         if described is self._description:
             return
         self._description = described
-        self._gpus = tuple(replace(gpu, numa_node=self._numa_node(gpu)) for gpu in described.gpus)
+        self._gpus = tuple(
+            replace(gpu, numa_node=self._numa_node(gpu), path=self._path_of(gpu))
+            for gpu in described.gpus
+        )
         for gpu in self._gpus:
             if gpu.uuid not in self._last:
                 log.info("GPU found index=%d uuid=%s name=%s", gpu.index, gpu.uuid, gpu.name)

@@ -1,0 +1,61 @@
+"""Puts together what the agent does for Kubernetes on its node, and keeps it running."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from gpuslice_agent import native_files
+from gpuslice_agent.allocation import check_paths
+from gpuslice_agent.config import Config
+from gpuslice_agent.inventory import Inventory
+from gpuslice_agent.shares import Shares
+from gpuslice_plugin import shim_files
+from gpuslice_plugin.cdi import Spec
+from gpuslice_plugin.nvidia_spec import NvidiaSpecs
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    def __init__(self, config: Config, shares: Shares, inventory: Inventory) -> None:
+        check_paths(config.plugin_gpus, config.dra_gpus)
+        self._config = config
+        self._shares = shares
+        self._inventory = inventory
+        self._shim = shim_files.install(native_files.shim(), config.state_dir)
+        self._spec = Spec(
+            config.cdi_dir,
+            NvidiaSpecs([Path(one) for one in config.nvidia_cdi_dirs.split(":")]),
+            self._shim,
+            lambda uuid: inventory.snapshot.gpu(uuid),
+        )
+
+    async def run(self) -> None:
+        """Until it is cancelled. What fails outside is retried by the part that met it."""
+        self._agree()
+        async with asyncio.TaskGroup() as group:
+            for name, part in self._parts().items():
+                group.create_task(_forever(part, name), name=name)
+
+    def _parts(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        return {"CDI files": self._keep_agreeing()}
+
+    def _agree(self) -> None:
+        if self._spec.agree(self._shares.all()):
+            shim_files.forget_others(self._shim)
+
+    async def _keep_agreeing(self) -> None:
+        """What could not be written for want of a GPU can be when the GPU is seen."""
+        seen = {gpu.uuid for gpu in self._inventory.snapshot.gpus}
+        async for snapshot in self._inventory.changes(watching=False):
+            now = {gpu.uuid for gpu in snapshot.gpus}
+            if now - seen:
+                self._agree()
+            seen = now
+
+
+async def _forever(part: Coroutine[Any, Any, None], name: str) -> None:
+    await part
+    raise RuntimeError(f"{name} ended by itself")
