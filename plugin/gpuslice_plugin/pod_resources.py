@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from gpuslice_plugin.errors import KubeletError
+from gpuslice_plugin.errors import KubeletError, OldKubeletError
 from gpuslice_proto.podresources.v1 import podresources_pb2 as pb
 from gpuslice_proto.podresources.v1 import podresources_pb2_grpc as pb_grpc
 
@@ -33,7 +33,10 @@ class PodResources:
         self._channel: grpc.aio.Channel | None = None
 
     async def get(self, namespace: str, name: str) -> tuple[Held, ...] | None:
-        """None: the kubelet has no such pod. KubeletError: it does not say."""
+        """None: the kubelet has no such pod.
+
+        OldKubeletError: it can never be asked; KubeletError: it does not say now.
+        """
         if self._channel is None:
             # Else the channel names its path as the authority, which old kubelets refuse.
             options = (("grpc.default_authority", "localhost"),)
@@ -43,12 +46,14 @@ class PodResources:
             stub = pb_grpc.PodResourcesListerStub(self._channel)
             answer = await stub.Get(request, timeout=SECONDS)
         except grpc.aio.AioRpcError as error:
-            # The kubelet gives this error no code of its own.
-            if "not found" in (error.details() or ""):
+            details = error.details() or ""
+            if "not found" in details:  # the kubelet gives this error no code of its own
                 return None
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED or "disabled" in details:
+                raise OldKubeletError("The kubelet cannot be asked for one pod.") from error
             raise KubeletError(
                 f"The kubelet does not say what pod {namespace}/{name} holds "
-                f"({error.code().name}: {error.details()})."
+                f"({error.code().name}: {details})."
             ) from error
         return tuple(
             Held(container.name, devices.resource_name, frozenset(devices.device_ids))

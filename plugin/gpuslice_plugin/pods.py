@@ -1,12 +1,15 @@
 """A pod as the parts that give it GPUs see it: a value read from the API server's object."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from gpuslice_plugin.api import ApiServer, Informer
 from gpuslice_plugin.quantity import parse as quantity
 
 # The kubelet knows a static pod by this hash, the API server its mirror by a UID of its own.
@@ -77,6 +80,16 @@ def moments(pod: Pod) -> dict[str, tuple[int, ...]]:
     return running
 
 
+def at_once(pod: Pod, resource: str) -> int:
+    """The most of a resource that a pod asks for at any moment, as the scheduler counts it."""
+    asked: dict[int, int] = {}
+    for container in pod.containers:
+        amount = dict(container.limits).get(resource, 0)
+        for moment in moments(pod)[container.name]:
+            asked[moment] = asked.get(moment, 0) + amount
+    return max(asked.values(), default=0)
+
+
 class _Env(msgspec.Struct):
     name: str
     value: str | None = None
@@ -133,3 +146,53 @@ def _container(container: _Container, role: Role) -> Container:
             (one.name, one.value) for one in container.env or () if one.value is not None
         ),
     )
+
+
+class NodePods:
+    """The pods of this node as the API server last told; those that ended stay until deleted."""
+
+    def __init__(self, informer: Informer) -> None:
+        self._informer = informer
+        self._read: dict[str, tuple[str, Pod]] = {}
+
+    @classmethod
+    def of_node(cls, server: ApiServer, node_name: str) -> "NodePods":
+        selector = f"spec.nodeName={node_name}"
+        return cls(Informer(server, "/api/v1/pods", field_selector=selector))
+
+    @property
+    def is_synced(self) -> bool:
+        return self._informer.is_synced
+
+    def all(self) -> tuple[Pod, ...]:
+        objects = self._informer.objects
+        self._read = {uid: one for uid, one in self._read.items() if uid in objects}
+        return tuple(self._pod(uid, document) for uid, document in objects.items())
+
+    def get(self, uid: str) -> Pod | None:
+        """By the UID that the kubelet uses."""
+        return next((pod for pod in self.all() if pod.uid == uid), None)
+
+    async def changes(self) -> AsyncGenerator[tuple[Pod, ...]]:
+        async for _ in self._informer.changes():
+            yield self.all()
+
+    async def appears(self, uid: str, seconds: float) -> Pod | None:
+        """The kubelet may hear of a pod before we do."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), aclosing(self.changes()) as changes:
+                async for _ in changes:
+                    if (pod := self.get(uid)) is not None:
+                        return pod
+        return None
+
+    async def run(self) -> None:
+        await self._informer.run()
+
+    def _pod(self, uid: str, document: Mapping[str, Any]) -> Pod:
+        version = document["metadata"]["resourceVersion"]
+        known = self._read.get(uid)
+        if known is None or known[0] != version:
+            known = (version, read(document))
+            self._read[uid] = known
+        return known[1]

@@ -3,9 +3,7 @@
 import asyncio
 import logging
 import os
-import secrets
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -13,6 +11,7 @@ import grpc.aio
 
 from gpuslice_plugin.device_plugin.service import OPTIONS, DevicePlugin
 from gpuslice_plugin.errors import KubeletError
+from gpuslice_plugin.sockets import instance, remove_others, served
 from gpuslice_proto.deviceplugin.v1beta1 import deviceplugin_pb2 as pb
 from gpuslice_proto.deviceplugin.v1beta1 import deviceplugin_pb2_grpc as pb_grpc
 
@@ -23,8 +22,7 @@ KUBELET_SOCKET = "kubelet.sock"
 # its own.
 LOOK_SECONDS = 0.2
 REGISTER_SECONDS = 5.0
-NO_DIRECTORY_SECONDS = 2.0
-STOP_SECONDS = 0.2
+AGAIN_SECONDS = 2.0
 
 Identity = tuple[int, int, int]
 
@@ -38,10 +36,17 @@ class Endpoint:
         self._plugin = plugin
 
     async def run(self) -> None:
+        short = self._resource.rpartition("/")[2]
         while True:
-            async with self._served() as socket:
-                await self._keep_registered(socket)
-            log.warning("own socket is gone: made again resource=%s", self._resource)
+            socket = self._directory / f"gpuslice-{short}-{instance()}.sock"
+            try:
+                async with served(socket, self._plugin):
+                    remove_others(socket, f"gpuslice-{short}-*.sock")
+                    await self._keep_registered(socket)
+                log.warning("own socket is gone: made again resource=%s", self._resource)
+            except KubeletError as error:
+                log.warning("resource not served resource=%s reason=%s", self._resource, error)
+                await asyncio.sleep(AGAIN_SECONDS)
 
     async def _keep_registered(self, socket: Path) -> None:
         """Ends when the socket is gone."""
@@ -82,34 +87,6 @@ class Endpoint:
                     f"({error.code().name}: {error.details()})."
                 ) from error
         log.info("registered resource=%s endpoint=%s", self._resource, socket.name)
-
-    @asynccontextmanager
-    async def _served(self) -> AsyncGenerator[Path]:
-        # A name of its own each time: a server that ends removes whatever has its socket's name.
-        short = self._resource.rpartition("/")[2]
-        socket = self._directory / f"gpuslice-{short}-{secrets.token_hex(4)}.sock"
-        server = grpc.aio.server()
-        pb_grpc.add_DevicePluginServicer_to_server(self._plugin, server)
-        await self._bound(server, socket)
-        await server.start()
-        try:
-            yield socket
-        finally:
-            socket.unlink(missing_ok=True)
-            await server.stop(STOP_SECONDS)
-
-    async def _bound(self, server: grpc.aio.Server, socket: Path) -> None:
-        """Waits for the directory: there may be no kubelet yet."""
-        said = False
-        while True:
-            try:
-                server.add_insecure_port(f"unix:{socket}")
-                return
-            except RuntimeError:
-                if not said:
-                    log.warning("no socket can be made path=%s", socket)
-                said = True
-                await asyncio.sleep(NO_DIRECTORY_SECONDS)
 
 
 def _identity(path: Path) -> Identity | None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import grpc
+import grpc.aio
 
 from gpuslice_agent.errors import GpusliceError
 from gpuslice_plugin.device_plugin import ids
@@ -62,6 +63,9 @@ class DevicePlugin(pb_grpc.DevicePluginServicer):
         self._preferred = preferred
         self._streams = 0
         self.disconnected = asyncio.Event()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        pb_grpc.add_DevicePluginServicer_to_server(self, server)
 
     async def GetDevicePluginOptions(self, request: pb.Empty, context: Any) -> Any:
         return OPTIONS
