@@ -12,7 +12,10 @@ from gpuslice_agent.config import Config
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.shares import Shares
 from gpuslice_plugin import shim_files
+from gpuslice_plugin.api import ApiServer
+from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.cdi import Spec
+from gpuslice_plugin.dra.driver import Driver, Settings
 from gpuslice_plugin.nvidia_spec import NvidiaSpecs
 
 log = logging.getLogger(__name__)
@@ -24,6 +27,8 @@ class Node:
         self._config = config
         self._shares = shares
         self._inventory = inventory
+        self._server = ApiServer.configured(config.kubeconfig)
+        self._calls = Calls()
         self._shim = shim_files.install(native_files.shim(), config.state_dir)
         self._spec = Spec(
             config.cdi_dir,
@@ -35,12 +40,32 @@ class Node:
     async def run(self) -> None:
         """Until it is cancelled. What fails outside is retried by the part that met it."""
         self._agree()
-        async with asyncio.TaskGroup() as group:
-            for name, part in self._parts().items():
-                group.create_task(_forever(part, name), name=name)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name, part in self._parts().items():
+                    group.create_task(_forever(part, name), name=name)
+        finally:
+            await self._server.close()
 
     def _parts(self) -> Mapping[str, Coroutine[Any, Any, None]]:
-        return {"CDI files": self._keep_agreeing()}
+        parts = {"CDI files": self._keep_agreeing()}
+        if self._config.dra_gpus != "none":
+            parts["DRA"] = self._dra().run()
+        return parts
+
+    def _dra(self) -> Driver:
+        config = self._config
+        settings = Settings(
+            config.node_name,
+            config.kubelet_dir,
+            config.state_dir,
+            config.slots_per_gpu,
+            config.overcommit_ratio,
+            config.policy,
+        )
+        return Driver(
+            self._server, self._shares, self._spec, self._inventory, self._calls, settings
+        )
 
     def _agree(self) -> None:
         if self._spec.agree(self._shares.all()):
