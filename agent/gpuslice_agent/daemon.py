@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 from gpuslice_agent import native_files, run_directory
 from gpuslice_agent.allocation import Defaults, path_of
+from gpuslice_agent.cgroups import PodCgroups
 from gpuslice_agent.config import Config
 from gpuslice_agent.control.server import Control, serve
 from gpuslice_agent.discovery import Gpus, process_name
 from gpuslice_agent.driver_files import DriverFiles
-from gpuslice_agent.enforcement import ContextOverhead, Enforcement
+from gpuslice_agent.enforcement import ContextOverhead, Enforcement, Strangers, Wall
 from gpuslice_agent.enforcement.library import AgentLibrary
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
@@ -92,10 +93,20 @@ class Agent:
             self._inventory,
             Defaults(config.policy, config.placement, config.overcommit_ratio),
         )
+        self._wall = Wall(
+            self._nvml,
+            PodCgroups(config.cgroup_dir, config.cgroup_root),
+            self._shares.all,
+            # A share of `gpuslice run` has no cgroup of its own.
+            wanted=config.kernel_wall and bool(config.node_name) and os.geteuid() == 0,
+        )
+        self._strangers = Strangers(config.strangers)
         self._observer = Observer(
             Gpus(self._nvml, path_of=partial(_path_of, config)),
             self._shares,
             self._inventory,
+            self._wall,
+            self._strangers,
             config.poll_interval,
             config.idle_interval,
         )

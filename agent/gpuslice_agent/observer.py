@@ -5,9 +5,10 @@ import time
 from dataclasses import replace
 
 from gpuslice_agent import audit
-from gpuslice_agent.discovery import Gpus, Sight, hotplugs, process_name
+from gpuslice_agent.discovery import Gpus, Sight, hotplugs, process_name, process_place
+from gpuslice_agent.enforcement import Strangers, Wall
 from gpuslice_agent.inventory import Inventory
-from gpuslice_agent.model import Share, Snapshot
+from gpuslice_agent.model import Gpu, Share, Snapshot
 from gpuslice_agent.shares import Shares
 
 
@@ -19,12 +20,16 @@ class Observer:
         gpus: Gpus,
         shares: Shares,
         inventory: Inventory,
+        wall: Wall,
+        strangers: Strangers,
         poll_interval: float,
         idle_interval: float,
     ) -> None:
         self._gpus = gpus
         self._shares = shares
         self._inventory = inventory
+        self._wall = wall
+        self._strangers = strangers
         self._poll_interval = poll_interval
         self._idle_interval = idle_interval
         self._sight = Sight()
@@ -65,6 +70,7 @@ class Observer:
         while True:
             await self._pause()
             self.look_at_shares()
+            await self._wall.follow()
 
     async def _pause(self) -> None:
         """Ends early when there is suddenly something to see."""
@@ -80,16 +86,17 @@ class Observer:
         # share either before or after, and is still there.
         before = self._pids()
         sight = await self._gpus.look()
+        await self._wall.look(sight.driver_version, sight.gpus)
         self._shares.look()
         known = before | self._pids()
-        self._sight = replace(
-            sight,
-            gpus=tuple(
-                replace(gpu, strangers=audit.strangers(gpu, known, process_name))
-                for gpu in sight.gpus
-            ),
-        )
+        gpus = tuple(self._with_strangers(gpu, known) for gpu in sight.gpus)
+        self._sight = replace(sight, gpus=gpus)
         self._publish()
+        self._strangers.judge(self._inventory.snapshot, self._wall.pods)
+
+    def _with_strangers(self, gpu: Gpu, known: set[tuple[str, int]]) -> Gpu:
+        found = audit.strangers(gpu, known, process_name, process_place)
+        return replace(gpu, strangers=audit.without_owners(found, gpu.uuid, self._shares.all()))
 
     def _pids(self) -> set[tuple[str, int]]:
         return {
@@ -105,10 +112,12 @@ class Observer:
                 taken_at=time.time(),
                 driver_version=sight.driver_version,
                 cuda_version=sight.cuda_version,
+                enforcement=self._wall.enforcement,
                 simulated=sight.simulated,
                 gpus=sight.gpus,
                 shares=tuple(self._audited(share) for share in self._shares.all()),
                 problem=sight.problem,
+                strangers_stopped=self._strangers.stopped,
             )
         )
 

@@ -40,12 +40,14 @@ class SimNode:
         )
 
 
-def create(profile: str, gpus: int | None) -> SimNode:
+def create(profile: str, gpus: int | None, driver: str | None = None) -> SimNode:
+    """`driver`: its version; None: the profile's."""
     # A unix socket's path has 107 bytes, so the node does not go below what TMPDIR may name.
     path = Path(tempfile.mkdtemp(prefix="gpuslice-sim-", dir=_short_temporary_directory()))
     try:
         count = [] if gpus is None else ["--gpus", str(gpus)]
-        _ask("create", "--profile", profile, *count, str(path))
+        version = [] if driver is None else ["--driver", driver]
+        _ask("create", "--profile", profile, *count, *version, str(path))
         (path / "run").mkdir(mode=0o700, exist_ok=True)
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
@@ -74,8 +76,8 @@ def end(node: SimNode) -> None:
 
 
 @contextmanager
-def temporary(profile: str, gpus: int | None) -> Generator[SimNode]:
-    node = create(profile, gpus)
+def temporary(profile: str, gpus: int | None, driver: str | None = None) -> Generator[SimNode]:
+    node = create(profile, gpus, driver)
     try:
         yield node
     finally:

@@ -19,6 +19,7 @@ def _show_profiles(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--profile", metavar="NAME", help="Which node to simulate.")
 @click.option("--gpus", type=click.IntRange(1, 16), help="How many GPUs. Default: the profile's.")
+@click.option("--driver", metavar="VERSION", help="Of the driver. Default: the newest there is.")
 @click.option(
     "--list",
     is_flag=True,
@@ -28,7 +29,12 @@ def _show_profiles(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     help="Show the profiles and exit.",
 )
 @click.argument("program_and_arguments", metavar="-- CMD…", nargs=-1, type=click.UNPROCESSED)
-def command(profile: str | None, gpus: int | None, program_and_arguments: tuple[str, ...]) -> None:
+def command(
+    profile: str | None,
+    gpus: int | None,
+    driver: str | None,
+    program_and_arguments: tuple[str, ...],
+) -> None:
     """Runs a program on a node of simulated GPUs.
 
     Everything it starts finds these GPUs and their own agent; nothing outside does. The node is
@@ -39,7 +45,7 @@ def command(profile: str | None, gpus: int | None, program_and_arguments: tuple[
     if profile is None:
         raise click.UsageError("Name a node with --profile; `gpuslice sim --list` shows them.")
     path = program.find(program_and_arguments[0])
-    node = simulation.create(profile, gpus)
+    node = simulation.create(profile, gpus, driver)
     try:
         environment = node.environment(os.environ)
         _end_after(os.getpid(), node)

@@ -2,6 +2,6 @@
 
 from gpuslice_agent.discovery.gpus import Gpus, Sight
 from gpuslice_agent.discovery.hotplug import hotplugs
-from gpuslice_agent.discovery.processes import process_name
+from gpuslice_agent.discovery.processes import process_name, process_place
 
-__all__ = ["Gpus", "Sight", "hotplugs", "process_name"]
+__all__ = ["Gpus", "Sight", "hotplugs", "process_name", "process_place"]

@@ -17,7 +17,7 @@ SHIM, SHIM_AND_KERNEL = "shim", "shim+kernel"
 def limits_of(shares: Iterable[Share]) -> dict[str, int]:
     """Bytes that one pod with these shares may hold, by GPU. A GPU it has whole has no limit.
 
-    Pods that share a claim each get all of it: the kernel knows no sum over two pods, the shim does.
+    Pods that share a claim each get all of it: the kernel knows no sum over pods, the shim does.
     """
     of_gpu: dict[str, list[Share]] = {}
     for share in shares:
@@ -47,7 +47,7 @@ class Wall:
         self._shares = shares
         self._wanted = wanted
         self._asked: dict[tuple[str, str], bool] = {}  # by driver version and GPU
-        self._stands: frozenset[str] = frozenset()
+        self._sizes: dict[str, int] = {}  # of the GPUs that have walls, in bytes
         self._of_claims: dict[str, set[str]] = {}  # pod UID → shares it has through claims
         self._set: dict[str, dict[str, int]] = {}  # pod UID → GPU → bytes
         self._reasons: dict[str, str] = {}  # pod UID → why its wall does not stand
@@ -55,28 +55,29 @@ class Wall:
 
     @property
     def enforcement(self) -> str:
-        """Which walls stand on this node: all of them on every GPU, or not."""
-        return SHIM_AND_KERNEL if self._stands and all(self._asked.values()) else SHIM
+        """Which walls stand on this node: the kernel's too only where every GPU has it."""
+        return SHIM_AND_KERNEL if self._asked and all(self._asked.values()) else SHIM
+
+    @property
+    def pods(self) -> frozenset[str]:
+        """The UIDs of the pods that hold shares, by themselves or through claims."""
+        owners = {share.owner.pod_uid for share in self._shares()} - {""}
+        return frozenset(owners | self._of_claims.keys())
 
     async def look(self, driver_version: str, gpus: Iterable[Gpu]) -> None:
         """Asks the driver whether it has walls, once for each GPU."""
         if not self._wanted:
             return
-        known = self._asked
-        self._asked = {}
+        asked: dict[tuple[str, str], bool] = {}
+        sizes: dict[str, int] = {}
         for gpu in gpus:
             key = (driver_version, gpu.uuid)
-            if key not in known:
-                try:
-                    known[key] = await self._nvml.can_limit(gpu.uuid, str(self._cgroups.top))
-                except NvmlError as error:
-                    log.debug("kernel wall unknown uuid=%s reason=%s", gpu.uuid, error)
-                    continue
-            self._asked[key] = known[key]
-        stands = frozenset(uuid for (_, uuid), stands in self._asked.items() if stands)
-        if stands != self._stands:
-            log.info("kernel wall gpus=%s", ",".join(sorted(stands)) or "none")
-        self._stands = stands
+            asked[key] = self._asked.get(key, False) or await self._can_limit(gpu.uuid)
+            if asked[key]:
+                sizes[gpu.uuid] = gpu.memory_bytes
+        if sizes.keys() != self._sizes.keys():
+            log.info("kernel wall gpus=%s", ",".join(sorted(sizes)) or "none")
+        self._asked, self._sizes = asked, sizes
 
     async def hold(self, pod_uid: str, share_ids: Iterable[str] = ()) -> None:
         """To be called before a container of the pod starts, its shares in the ledger.
@@ -94,11 +95,11 @@ class Wall:
             held &= shares.keys()
             if not held:
                 del self._of_claims[pod_uid]
-        owners = {share.owner.pod_uid for share in shares.values()} - {""}
-        for pod_uid in owners | self._of_claims.keys() | self._set.keys():
+        pods = self.pods
+        for pod_uid in pods | self._set.keys():
             if self._due(pod_uid) != self._set.get(pod_uid, {}):
                 await self._bring_in_line(pod_uid)
-        for pod_uid in self._reasons.keys() - owners - self._of_claims.keys():
+        for pod_uid in self._reasons.keys() - pods:
             del self._reasons[pod_uid]
 
     def _due(self, pod_uid: str) -> dict[str, int]:
@@ -108,14 +109,22 @@ class Wall:
             for share in self._shares()
             if share.owner.pod_uid == pod_uid or share.id in of_claims
         )
-        return {uuid: size for uuid, size in limits.items() if uuid in self._stands}
+        # With overcommit a share may be larger than the card, which the driver refuses as a limit.
+        return {uuid: size for uuid, size in limits.items() if size < self._sizes.get(uuid, 0)}
+
+    async def _can_limit(self, uuid: str) -> bool:
+        try:
+            return await self._nvml.can_limit(uuid, str(self._cgroups.top))
+        except NvmlError as error:
+            log.debug("kernel wall unknown uuid=%s reason=%s", uuid, error)
+            return False
 
     async def _bring_in_line(self, pod_uid: str) -> None:
         async with self._turn:
-            due, done = self._due(pod_uid), self._set.get(pod_uid, {})
-            cgroup = self._cgroups.find(pod_uid) if due != done else None
+            due, done = self._due(pod_uid), dict(self._set.get(pod_uid, {}))
             if due == done:
                 return
+            cgroup = self._cgroups.find(pod_uid)
             if cgroup is None:
                 self._set.pop(pod_uid, None)  # its limits went with it
                 if due:

@@ -7,14 +7,19 @@ import socket
 import sys
 
 from gpuslice_agent.errors import NvmlError
-from gpuslice_agent.nvml import calls
+from gpuslice_agent.nvml import calls, facts, limits
 from gpuslice_agent.nvml.protocol import (
     LENGTH,
     Answer,
+    CanLimit,
     Describe,
+    DescribeTopology,
     Failure,
+    Limit,
     Observation,
     Request,
+    TopologyFacts,
+    Verdict,
     frame,
     request_from,
 )
@@ -57,6 +62,13 @@ class Answers:
                 self._started = True
             if isinstance(request, Describe):
                 return calls.describe()
+            if isinstance(request, DescribeTopology):
+                return TopologyFacts(facts.facts())
+            if isinstance(request, CanLimit):
+                return Verdict(limits.limits(request.uuid, request.cgroup))
+            if isinstance(request, Limit):
+                limits.limit(request.uuid, request.cgroup, request.size)
+                return Verdict(True)
             return Observation(calls.read(request.uuid))
         except NvmlError as error:
             return Failure(str(error))

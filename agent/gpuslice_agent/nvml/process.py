@@ -15,15 +15,21 @@ from gpuslice_agent.model import Reading
 from gpuslice_agent.nvml.protocol import (
     LENGTH,
     Answer,
+    CanLimit,
     Describe,
+    DescribeTopology,
     Description,
     Failure,
+    Limit,
     Observation,
     Read,
     Request,
+    TopologyFacts,
+    Verdict,
     answer_from,
     frame,
 )
+from gpuslice_agent.topology import GpuFacts
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +70,24 @@ class Nvml:
         async with self._turn:
             await self._described()
             return (await self._ask(Read(uuid), Observation, self._deadline)).reading
+
+    async def topology(self) -> tuple[GpuFacts, ...]:
+        """How the GPUs are joined."""
+        async with self._turn:
+            await self._described()
+            return (await self._ask(DescribeTopology(), TopologyFacts, self._start_deadline)).gpus
+
+    async def can_limit(self, uuid: str, cgroup: str) -> bool:
+        """Whether the driver limits the memory of cgroups like this one on the GPU."""
+        async with self._turn:
+            await self._described()
+            return (await self._ask(CanLimit(uuid, cgroup), Verdict, self._deadline)).yes
+
+    async def limit(self, uuid: str, cgroup: str, size: int | None) -> None:
+        """Limits what the processes of a cgroup hold on the GPU to bytes; None: no longer."""
+        async with self._turn:
+            await self._described()
+            await self._ask(Limit(uuid, cgroup, size), Verdict, self._deadline)
 
     async def end(self) -> bool:
         """Ends the child, which closes every device file. False: the driver holds on to it."""

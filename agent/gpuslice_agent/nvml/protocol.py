@@ -5,6 +5,7 @@ import struct
 import msgspec
 
 from gpuslice_agent.model import Gpu, Reading
+from gpuslice_agent.topology import GpuFacts
 
 LENGTH = struct.Struct(">I")
 
@@ -19,6 +20,25 @@ class Read(msgspec.Struct, frozen=True, tag="read"):
     uuid: str
 
 
+class CanLimit(msgspec.Struct, frozen=True, tag="can-limit"):
+    """Whether the driver limits the memory of cgroups like this one on a GPU."""
+
+    uuid: str
+    cgroup: str
+
+
+class Limit(msgspec.Struct, frozen=True, tag="limit"):
+    """Limits the memory of a cgroup on a GPU to bytes; None: no longer."""
+
+    uuid: str
+    cgroup: str
+    size: int | None
+
+
+class DescribeTopology(msgspec.Struct, frozen=True, tag="describe-topology"):
+    """Lists how the GPUs are joined."""
+
+
 class Description(msgspec.Struct, frozen=True, tag="description"):
     driver_version: str
     cuda_version: str
@@ -29,12 +49,20 @@ class Observation(msgspec.Struct, frozen=True, tag="observation"):
     reading: Reading
 
 
+class TopologyFacts(msgspec.Struct, frozen=True, tag="topology"):
+    gpus: tuple[GpuFacts, ...]
+
+
+class Verdict(msgspec.Struct, frozen=True, tag="verdict"):
+    yes: bool
+
+
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
     sentence: str
 
 
-Request = Describe | Read
-Answer = Description | Observation | Failure
+Request = Describe | DescribeTopology | Read | CanLimit | Limit
+Answer = Description | TopologyFacts | Observation | Verdict | Failure
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

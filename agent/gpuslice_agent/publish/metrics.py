@@ -119,7 +119,29 @@ class SnapshotCollector(Collector):
                 if value is not None:
                     family.add_metric((gpu.uuid,), value)
             yield family
+        yield from _of_strangers(snapshot)
         yield from _of_shares(snapshot)
+
+
+def _of_strangers(snapshot: Snapshot) -> Iterable[Metric]:
+    memory = GaugeMetricFamily(
+        "gpuslice_stranger_memory_bytes",
+        "Memory of a process that holds no share of the GPU, and the pod and container it is in.",
+        labels=("uuid", "pid", "process", "pod_uid", "container_id"),
+    )
+    for gpu in snapshot.gpus:
+        for one in gpu.strangers:
+            labels = (gpu.uuid, str(one.pid), one.name, one.pod_uid, one.container_id)
+            memory.add_metric(labels, one.memory_bytes)
+    yield memory
+    yield CounterMetricFamily(
+        "gpuslice_strangers_stopped",
+        "Processes that the agent stopped because they went round their share, or had none.",
+        snapshot.strangers_stopped,
+    )
+    yield InfoMetricFamily(
+        "gpuslice_enforcement", "Which walls stand.", {"walls": snapshot.enforcement}
+    )
 
 
 def _of_shares(snapshot: Snapshot) -> Iterable[Metric]:
