@@ -26,19 +26,19 @@ def start() -> None:
 
 def describe() -> Description:
     handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-    uuids = [_text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+    uuids = [text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
     cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
     return Description(
-        driver_version=_text(nvml.nvmlSystemGetDriverVersion()),
+        driver_version=text(nvml.nvmlSystemGetDriverVersion()),
         cuda_version=f"{cuda // 1000}.{cuda % 1000 // 10}",
         gpus=tuple(
             Gpu(
                 index=index,
                 uuid=uuids[index],
-                name=_text(nvml.nvmlDeviceGetName(handle)),
-                pci_bus_id=_text(nvml.nvmlDeviceGetPciInfo(handle).busId).lower(),
+                name=text(nvml.nvmlDeviceGetName(handle)),
+                pci_bus_id=text(nvml.nvmlDeviceGetPciInfo(handle).busId).lower(),
                 memory_bytes=_usable_memory(handle),
-                compute_capability=_or_none(nvml.nvmlDeviceGetCudaComputeCapability, handle),
+                compute_capability=or_none(nvml.nvmlDeviceGetCudaComputeCapability, handle),
                 distances=tuple(
                     (uuids[other], _distance(handle, handles[other]))
                     for other in range(len(handles))
@@ -52,9 +52,9 @@ def describe() -> Description:
 
 def read(uuid: str) -> Reading:
     handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
-    utilization = _or_none(nvml.nvmlDeviceGetUtilizationRates, handle)
+    utilization = or_none(nvml.nvmlDeviceGetUtilizationRates, handle)
     temperature = _temperature(handle)
-    milliwatts = _or_none(nvml.nvmlDeviceGetPowerUsage, handle)
+    milliwatts = or_none(nvml.nvmlDeviceGetPowerUsage, handle)
     return Reading(
         memory_used_bytes=int(_memory(handle).used),
         utilization_ratio=None if utilization is None else utilization.gpu / 100,
@@ -66,10 +66,10 @@ def read(uuid: str) -> Reading:
 
 def _temperature(handle: object) -> int | None:
     # The older call goes with CUDA 14, the newer one came with 12.9.
-    newer = _or_none(nvml.nvmlDeviceGetTemperatureV, handle, nvml.NVML_TEMPERATURE_GPU)
+    newer = or_none(nvml.nvmlDeviceGetTemperatureV, handle, nvml.NVML_TEMPERATURE_GPU)
     if newer is not None:
         return int(newer)
-    return _or_none(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
+    return or_none(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
 
 
 def _processes(handle: object) -> tuple[GpuProcess, ...]:
@@ -78,7 +78,7 @@ def _processes(handle: object) -> tuple[GpuProcess, ...]:
         nvml.nvmlDeviceGetComputeRunningProcesses,
         nvml.nvmlDeviceGetGraphicsRunningProcesses,
     ):
-        for process in _or_none(list_them, handle) or ():
+        for process in or_none(list_them, handle) or ():
             # A process in both lists is there with all its memory each time.
             held.setdefault(int(process.pid), process.usedGpuMemory)
     return tuple(GpuProcess(pid, memory) for pid, memory in sorted(held.items()))
@@ -96,14 +96,14 @@ def _memory(handle: object) -> Any:
 
 
 def _distance(one: object, other: object) -> int:
-    status = _or_none(nvml.nvmlDeviceGetP2PStatus, one, other, nvml.NVML_P2P_CAPS_INDEX_NVLINK)
+    status = or_none(nvml.nvmlDeviceGetP2PStatus, one, other, nvml.NVML_P2P_CAPS_INDEX_NVLINK)
     if status == nvml.NVML_P2P_STATUS_OK:
         return NVLINK
-    level = _or_none(nvml.nvmlDeviceGetTopologyCommonAncestor, one, other)
+    level = or_none(nvml.nvmlDeviceGetTopologyCommonAncestor, one, other)
     return int(nvml.NVML_TOPOLOGY_SYSTEM if level is None else level)
 
 
-def _or_none(call: Callable[..., T], *arguments: object) -> T | None:
+def or_none(call: Callable[..., T], *arguments: object) -> T | None:
     """None where this GPU or this driver has no such thing; it may still fail in other ways."""
     try:
         return call(*arguments)
@@ -116,7 +116,7 @@ def _or_none(call: Callable[..., T], *arguments: object) -> T | None:
         return None
 
 
-def _text(value: str | bytes) -> str:
+def text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
