@@ -15,8 +15,10 @@ from gpuslice_plugin import shim_files
 from gpuslice_plugin.api import ApiServer
 from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.cdi import Spec
+from gpuslice_plugin.device_plugin.plugin import DevicePlugins
 from gpuslice_plugin.dra.driver import Driver, Settings
 from gpuslice_plugin.nvidia_spec import NvidiaSpecs
+from gpuslice_plugin.pods import NodePods
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,10 @@ class Node:
         parts = {"CDI files": self._keep_agreeing()}
         if self._config.dra_gpus != "none":
             parts["DRA"] = self._dra().run()
+        if self._config.plugin_gpus != "none":
+            pods = NodePods.of_node(self._server, self._config.node_name)
+            parts["pods"] = pods.run()
+            parts["device plugin"] = self._device_plugins(pods).run()
         return parts
 
     def _dra(self) -> Driver:
@@ -65,6 +71,11 @@ class Node:
         )
         return Driver(
             self._server, self._shares, self._spec, self._inventory, self._calls, settings
+        )
+
+    def _device_plugins(self, pods: NodePods) -> DevicePlugins:
+        return DevicePlugins(
+            self._config, self._server, self._shares, self._inventory, pods, self._spec
         )
 
     def _agree(self) -> None:

@@ -5,19 +5,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from gpuslice_agent.errors import AllocationError
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import OwnerKind, Share, ShareState
 from gpuslice_agent.shares import Shares
+from gpuslice_plugin.cdi import Spec
 from gpuslice_plugin.device_plugin import checkpoint as checkpoints
 from gpuslice_plugin.device_plugin.checkpoint import Checkpoint, Entry
-from gpuslice_plugin.device_plugin.eviction import Eviction
 from gpuslice_plugin.device_plugin.planner import Rules, plan
 from gpuslice_plugin.device_plugin.unfit import UnfitPods
 from gpuslice_plugin.device_plugin.wants import of_pod
 from gpuslice_plugin.errors import KubeletError, UnknownContainerError
+from gpuslice_plugin.eviction import Eviction
 from gpuslice_plugin.pod_resources import PodResources
 from gpuslice_plugin.pods import NodePods, Pod
 
@@ -26,16 +26,6 @@ log = logging.getLogger(__name__)
 # The kubelet waits 30 s for PreStartContainer.
 APPEAR_SECONDS = 5.0
 MOST_PLANS = 3
-
-
-class Spec(Protocol):
-    """The CDI files of the node, one for each pod."""
-
-    def write(self, name: str, shares: Sequence[Share]) -> object: ...
-
-    def remove(self, name: str) -> object: ...
-
-    def present(self) -> object: ...
 
 
 class Binding:

@@ -13,18 +13,19 @@ from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import Unfit
 from gpuslice_agent.shares import Shares
 from gpuslice_plugin.api import ApiServer
+from gpuslice_plugin.cdi import Spec
 from gpuslice_plugin.device_plugin import checkpoint as checkpoints
 from gpuslice_plugin.device_plugin import ids
 from gpuslice_plugin.device_plugin.advertising import Advertising
-from gpuslice_plugin.device_plugin.binding import Binding, Spec
+from gpuslice_plugin.device_plugin.binding import Binding
 from gpuslice_plugin.device_plugin.endpoint import Endpoint
-from gpuslice_plugin.device_plugin.eviction import Eviction, UnfitEviction
 from gpuslice_plugin.device_plugin.planner import Rules
 from gpuslice_plugin.device_plugin.release import Release
 from gpuslice_plugin.device_plugin.resources import resources
 from gpuslice_plugin.device_plugin.service import DeviceList, DevicePlugin
-from gpuslice_plugin.device_plugin.unfit import UnfitPods
+from gpuslice_plugin.device_plugin.unfit import UnfitEviction, UnfitPods
 from gpuslice_plugin.errors import ApiError, CheckpointError, ForeignPluginError
+from gpuslice_plugin.eviction import Eviction
 from gpuslice_plugin.node_resources import NodeResources
 from gpuslice_plugin.pod_resources import PodResources
 from gpuslice_plugin.pods import NodePods

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gpuslice_agent.model import OwnerKind, Share, ShareState
 from gpuslice_agent.shares import Shares
+from gpuslice_plugin.cdi import Spec
 from gpuslice_plugin.device_plugin import checkpoint as checkpoints
-from gpuslice_plugin.device_plugin.binding import Spec
 from gpuslice_plugin.errors import KubeletError, OldKubeletError
 from gpuslice_plugin.pod_resources import PodResources
 from gpuslice_plugin.pods import NodePods

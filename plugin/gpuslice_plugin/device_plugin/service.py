@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from gpuslice_agent.errors import GpusliceError
+from gpuslice_plugin.cdi import device_id
 from gpuslice_plugin.device_plugin import ids
 from gpuslice_plugin.device_plugin.resources import Device, Resource
 from gpuslice_proto.deviceplugin.v1beta1 import deviceplugin_pb2 as pb
@@ -17,7 +18,6 @@ from gpuslice_proto.deviceplugin.v1beta1 import deviceplugin_pb2_grpc as pb_grpc
 
 log = logging.getLogger(__name__)
 
-CDI_KIND = "k8s.gpu.gpuslice.io/share"
 OPTIONS = pb.DevicePluginOptions(pre_start_required=True, get_preferred_allocation_available=True)
 
 
@@ -105,7 +105,7 @@ class DevicePlugin(pb_grpc.DevicePluginServicer):
         return pb.AllocateResponse(
             container_responses=[
                 pb.ContainerAllocateResponse(
-                    cdi_devices=[pb.CDIDevice(name=f"{CDI_KIND}={secrets.token_hex(12)}")]
+                    cdi_devices=[pb.CDIDevice(name=device_id(secrets.token_hex(12)))]
                 )
                 for _ in request.container_requests
             ]

@@ -1,13 +1,17 @@
-"""Pods that are on this node and find no room: since when, why, and how many there were."""
+"""Pods that are on this node and find no room: since when, why, and what becomes of them."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gpuslice_plugin.pods import Pod
+from gpuslice_plugin.eviction import Eviction
+from gpuslice_plugin.pods import NodePods, Pod
+
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +59,30 @@ class UnfitPods(Collector):
             "Pods deleted so that their controllers try elsewhere.",
             self.evicted,
         )
+
+
+class UnfitEviction:
+    """Pods that found no room for a while; with `unfit: wait` they are only counted."""
+
+    def __init__(
+        self, eviction: Eviction, unfit: UnfitPods, pods: NodePods, after_seconds: float | None
+    ) -> None:
+        self._eviction = eviction
+        self._unfit = unfit
+        self._pods = pods
+        self._after_seconds = after_seconds
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._unfit.is_empty:
+                continue
+            self._unfit.keep(pod.uid for pod in self._pods.all() if not pod.terminal)
+            if self._after_seconds is not None:
+                await self._evict(self._unfit.longer_than(self._after_seconds))
+
+    async def _evict(self, unfit: Sequence[Waiting]) -> None:
+        for waiting in unfit:
+            if await self._eviction.evict(waiting.pod, waiting.reason):
+                self._unfit.discard(waiting.pod.uid)
+                self._unfit.evicted += 1
