@@ -21,6 +21,9 @@ for kept in "$@"; do
     mount --rbind "$folder/kept$kept" "$kept"
 done
 
+# As systemd leaves them: what one container mounts for others reaches them through here.
+mount --make-rshared /
+
 ip link set lo up
 mkdir -p /run/lock /run/netns
 touch /run/ready
