@@ -57,6 +57,14 @@ class UnknownShareError(ShareError):
     """No share has this id."""
 
 
+class CatalogueError(GpusliceError):
+    """The catalogue of faults cannot be read."""
+
+
+class HealthError(GpusliceError):
+    """What is remembered of the node's health cannot be read or written."""
+
+
 class PublishError(GpusliceError):
     """What the agent publishes cannot be served."""
 
