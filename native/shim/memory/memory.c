@@ -2,6 +2,7 @@
 #include "memory/memory.h"
 
 #define BYTES_MAX (UINT64_C(1) << 42) /* no card has that much; above it sums could overflow */
+#define CLOSE_BYTES (UINT64_C(64) << 20)
 
 static struct memory_gpu gpus[TENANT_GPUS_MAX]; /* by CUDA ordinal */
 static CUdevice gpu_count;
@@ -163,10 +164,20 @@ static bool reserve_again(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_
     return fits;
 }
 
+static uint64_t limit_of(const struct memory_gpu *gpu) {
+    struct gpuslice_limits limits;
+    return gpuslice_limits_read(gpu->tenant->share.grant, &limits) ? limits.memory_bytes : 0;
+}
+
+/* What overhead may have grown by unseen since the last look could then exceed the limit. */
+static bool is_close_to_limit(const struct memory_gpu *gpu, uint64_t bytes) {
+    return gpuslice_total_bytes(&gpu->tenant->share) + bytes + CLOSE_BYTES > limit_of(gpu);
+}
+
 bool memory_reserve(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind) {
     if (bytes > BYTES_MAX)
         return false;
-    if (memory_overhead_is_due(gpu)) {
+    if (memory_overhead_is_due(gpu, is_close_to_limit(gpu, bytes))) {
         memory_end(gpu);
         memory_overhead_refresh(gpu);
         memory_begin(gpu);
@@ -206,11 +217,6 @@ void memory_adjust(struct memory_gpu *gpu, uint64_t reserved, uint64_t taken, en
         memory_charge(gpu, taken - reserved, kind);
     else
         memory_refund(gpu, reserved - taken, kind);
-}
-
-static uint64_t limit_of(const struct memory_gpu *gpu) {
-    struct gpuslice_limits limits;
-    return gpuslice_limits_read(gpu->tenant->share.grant, &limits) ? limits.memory_bytes : 0;
 }
 
 bool memory_is_over(const struct memory_gpu *gpu) {

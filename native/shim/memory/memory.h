@@ -150,10 +150,10 @@ void memory_context_closed(struct memory_gpu *gpu);
 /* Brings what contexts and modules are charged to what NVML says; never between begin and end. What grew is charged
  * as `cause`. */
 void memory_overhead_settle(struct memory_gpu *gpu, enum gpuslice_memory_kind cause);
-/* A look is due; look if one is due; whether one is and it is time for it. */
+/* A look is due; look if one is due; whether one is, and it is urgent or time for it. */
 void memory_overhead_touch(struct memory_gpu *gpu);
 void memory_overhead_refresh(struct memory_gpu *gpu);
-bool memory_overhead_is_due(struct memory_gpu *gpu);
+bool memory_overhead_is_due(struct memory_gpu *gpu, bool urgent);
 /* What is charged as data of some kind becomes overhead, so that NVML decides when it is gone. (Where NVML can not be
  * asked, it is gone now.) */
 void memory_overhead_take_over(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind);

@@ -151,8 +151,10 @@ void memory_overhead_refresh(struct memory_gpu *gpu) {
         memory_overhead_settle(gpu, GPUSLICE_MEMORY_MODULE);
 }
 
-bool memory_overhead_is_due(struct memory_gpu *gpu) {
-    return is_stale(gpu) && gpuslice_now_ns() >= atomic_load_explicit(&gpu->look_not_before_ns, memory_order_relaxed);
+bool memory_overhead_is_due(struct memory_gpu *gpu, bool urgent) {
+    if (!is_stale(gpu))
+        return false;
+    return urgent || gpuslice_now_ns() >= atomic_load_explicit(&gpu->look_not_before_ns, memory_order_relaxed);
 }
 
 void memory_overhead_take_over(struct memory_gpu *gpu, uint64_t bytes, enum gpuslice_memory_kind kind) {

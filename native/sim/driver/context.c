@@ -64,7 +64,7 @@ CUresult context_new(CUdevice device, unsigned flags, bool primary, struct conte
     *context = (struct context){
         .magic = MAGIC_CONTEXT, .gpu = (unsigned)gpu, .device = device, .flags = flags, .primary = primary};
     context->limits[CU_LIMIT_STACK_SIZE] = 1024;
-    context->limits[CU_LIMIT_PRINTF_FIFO_SIZE] = 1 << 20;
+    context->limits[CU_LIMIT_PRINTF_FIFO_SIZE] = 8650752; /* as driver 580 says */
     context->limits[CU_LIMIT_MALLOC_HEAP_SIZE] = 8 << 20;
     context->limits[CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH] = 2;
     context->limits[CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT] = 2048;
@@ -99,6 +99,7 @@ void context_end(struct context *context) {
     unlock_driver();
     while (context->streams)
         stream_delete(context->streams);
+    engine_memory_release(context->gpu, context->stream_blocks * ENGINE_BLOCK_BYTES);
     engine_context_close(context->gpu);
     lock_driver();
     context->next = ended;

@@ -94,7 +94,9 @@ struct context {
     struct stream *legacy;  /* the NULL stream */
     struct stream *streams; /* all of them, the default ones too */
     struct module *modules;
-    uint64_t code_bytes; /* of its modules; whole blocks of it are taken from the card */
+    uint64_t code_bytes;           /* of its modules; whole blocks of it are taken from the card */
+    _Atomic unsigned stream_count; /* of the program's own */
+    unsigned stream_blocks;        /* taken for them, and kept for the next ones */
     struct allocation *allocations;
     struct context *next;
 };
