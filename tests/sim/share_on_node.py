@@ -20,6 +20,14 @@ from gpuslice_agent.simulation import SimNode
 
 MIB = 2**20
 BLOCK = 2 * MIB
+# Pools and graph memory grow by this much, as NVIDIA's driver 580 grows them.
+GROWTH = 32 * MIB
+GROWN = (
+    "cuMemAllocAsync",
+    "cuMemAllocFromPoolAsync",
+    "cuGraphAddMemAllocNode",
+    "cuStreamBeginCapture",
+)
 
 
 def show(node: SimNode) -> dict[str, Any]:

@@ -12,10 +12,15 @@
 
 #define REFUSED CUDA_ERROR_OUT_OF_MEMORY
 
+/* By this much the reserve grows (580.159 on an H200). Larger nodes have whole pieces of their own, smaller ones share.
+ */
+#define PIECE (UINT64_C(32) << 20)
+
 /* What an executable can take, by device. */
 struct executable {
     uint64_t bytes[TENANT_GPUS_MAX];
-    uint32_t resident[TENANT_GPUS_MAX]; /* value of graph_trims when it last ran, plus one; 0: never */
+    uint64_t small_bytes[TENANT_GPUS_MAX]; /* of nodes below a piece, while the graph is read */
+    uint32_t resident[TENANT_GPUS_MAX];    /* value of graph_trims when it last ran, plus one; 0: never */
 };
 
 static struct memory_table executables; /* by handle; owner: struct executable; only those with allocation nodes */
@@ -99,6 +104,10 @@ CUresult cuGraphAddNode_v2(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgra
     return real.cuGraphAddNode_v2(phGraphNode, hGraph, dependencies, dependencyData, numDependencies, nodeParams);
 }
 
+static uint64_t pieces(uint64_t bytes) {
+    return bytes > UINT64_MAX - PIECE ? UINT64_MAX : (bytes + PIECE - 1) / PIECE * PIECE;
+}
+
 static bool add_graph(struct executable *executable, CUgraph graph);
 
 static bool add_node(struct executable *executable, CUgraphNode node) {
@@ -115,7 +124,11 @@ static bool add_node(struct executable *executable, CUgraphNode node) {
     const struct memory_gpu *gpu = memory_gpu_at(&parameters.poolProps.location);
     if (!gpu)
         return false;
-    executable->bytes[gpu->device] += memory_blocks(parameters.bytesize);
+    uint64_t bytes = memory_blocks(parameters.bytesize);
+    if (bytes < PIECE)
+        executable->small_bytes[gpu->device] += bytes;
+    else
+        executable->bytes[gpu->device] += pieces(bytes);
     return true;
 }
 
@@ -146,6 +159,8 @@ static bool follow(CUgraphExec handle, CUgraph graph) {
     struct memory_record stale = {0}, record = {.key = (uint64_t)(uintptr_t)handle, .owner = executable};
     bool kept = executable != NULL;
     bool any = kept && add_graph(executable, graph);
+    for (CUdevice device = 0; any && device < TENANT_GPUS_MAX; device++)
+        executable->bytes[device] += pieces(executable->small_bytes[device]);
     if (any)
         kept = memory_table_put(&executables, &record, &stale);
     if (stale.key)

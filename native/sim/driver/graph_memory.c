@@ -17,9 +17,37 @@ struct graph_allocation {
 
 static pthread_mutex_t graph_memory_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct graph_allocation *allocations;
-static struct {
+
+/* By this much the reserve grows, as with driver 580 on an H200. */
+#define PIECE_BYTES (UINT64_C(32) << 20)
+
+static struct account {
     uint64_t used, used_high, reserved, reserved_high;
+    uint64_t held;         /* lies behind addresses */
+    uint64_t large, small; /* pieces of allocations of a piece and more; what the others hold, who share theirs */
 } accounts[SIM_GPUS_MAX];
+
+static uint64_t pieces(uint64_t bytes) {
+    return (bytes + PIECE_BYTES - 1) / PIECE_BYTES * PIECE_BYTES;
+}
+
+/* Takes from the card, or gives back, what the reserve has beyond what lies behind addresses: what is missing to whole
+ * pieces. */
+static int settle(unsigned gpu, struct account changed) {
+    struct account *account = &accounts[gpu];
+    uint64_t spare = account->reserved - account->held;
+    uint64_t wanted = changed.large + pieces(changed.small) - changed.held;
+    int error = wanted > spare ? engine_memory_reserve(gpu, wanted - spare) : 0;
+    if (error && changed.held > account->held)
+        return error;
+    if (wanted < spare)
+        engine_memory_release(gpu, spare - wanted);
+    changed.reserved = changed.held + (error ? spare : wanted);
+    if (changed.reserved > changed.reserved_high)
+        changed.reserved_high = changed.reserved;
+    *account = changed;
+    return 0;
+}
 
 static struct graph_allocation *find(CUdeviceptr address) {
     struct graph_allocation *allocation = allocations;
@@ -73,10 +101,16 @@ CUresult graph_memory_reserve(CUDA_MEM_ALLOC_NODE_PARAMS *parameters) {
 static void drop_physical(struct graph_allocation *allocation) {
     if (!allocation->physical)
         return;
+    struct account changed = accounts[allocation->gpu];
     engine_address_unmap(allocation->address, allocation->bytes);
     engine_physical_release(allocation->physical);
     allocation->physical = NULL;
-    accounts[allocation->gpu].reserved -= allocation->bytes;
+    changed.held -= allocation->bytes;
+    if (allocation->bytes < PIECE_BYTES)
+        changed.small -= allocation->bytes;
+    else
+        changed.large -= pieces(allocation->bytes);
+    settle(allocation->gpu, changed);
 }
 
 /* Ends it when no node needs it and the program has freed it. */
@@ -123,19 +157,26 @@ static void trim(unsigned gpu) {
 }
 
 static int back(struct graph_allocation *allocation) {
+    struct account changed = accounts[allocation->gpu];
     int error = engine_physical_create(allocation->gpu, allocation->bytes, &allocation->physical);
     if (error) {
         allocation->physical = NULL;
         return error;
     }
+    changed.held += allocation->bytes;
+    if (allocation->bytes < PIECE_BYTES)
+        changed.small += allocation->bytes;
+    else
+        changed.large += pieces(allocation->bytes);
     error = engine_address_map(allocation->address, allocation->bytes, allocation->physical, 0);
+    if (!error)
+        error = settle(allocation->gpu, changed);
     if (error) {
+        engine_address_unmap(allocation->address, allocation->bytes);
         engine_physical_release(allocation->physical);
         allocation->physical = NULL;
-        return error;
     }
-    raise(&accounts[allocation->gpu].reserved, &accounts[allocation->gpu].reserved_high, allocation->bytes);
-    return 0;
+    return error;
 }
 
 CUresult graph_memory_take(CUdeviceptr address, bool again) {

@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* As driver 580 grows them, on an H200. */
+#define POOL_GROWTH_BYTES (UINT64_C(32) << 20)
+
 static uint64_t round_up(uint64_t bytes, uint64_t unit) {
     return (bytes + unit - 1) / unit * unit;
 }
@@ -28,8 +31,8 @@ static void unlink_free(struct piece *piece) {
 }
 
 int pool_grow(struct pool *pool, uint64_t bytes) {
-    uint64_t size = round_up(bytes, ENGINE_BLOCK_BYTES);
-    if (pool->properties.maxSize && pool->reserved + size > round_up(pool->properties.maxSize, ENGINE_BLOCK_BYTES))
+    uint64_t size = round_up(bytes, POOL_GROWTH_BYTES);
+    if (pool->properties.maxSize && pool->reserved + size > round_up(pool->properties.maxSize, POOL_GROWTH_BYTES))
         return -ENOMEM;
     struct chunk *chunk = calloc(1, sizeof *chunk);
     struct piece *piece = calloc(1, sizeof *piece);

@@ -175,10 +175,10 @@ CASE(memory_of_a_graph_is_taken_at_the_launch_and_kept_until_it_is_trimmed) {
         OK(cuGraphLaunch(exec, stream));
     OK(cuStreamSynchronize(stream));
     CHECK_EQUAL(word(0), 8);
-    CHECK_EQUAL(before - free_bytes(), 4 * MIB);
+    CHECK_EQUAL(before - free_bytes(), 32 * MIB);
     cuuint64_t reserved;
     OK(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved));
-    CHECK_EQUAL(reserved, 4 * MIB);
+    CHECK_EQUAL(reserved, 32 * MIB);
     OK(cuDeviceGraphMemTrim(0));
     CHECK_EQUAL(free_bytes(), before);
     OK(cuGraphExecDestroy(exec));
@@ -203,7 +203,7 @@ CASE(memory_a_graph_leaves_allocated_is_the_programs_to_free) {
     OK(cuGraphLaunch(exec, stream));
     OK(cuGraphExecDestroy(exec));
     OK(cuGraphDestroy(graph));
-    CHECK_EQUAL(before - free_bytes(), BLOCK);
+    CHECK_EQUAL(before - free_bytes(), 32 * MIB);
     OK(cuMemFreeAsync(alloc.dptr, stream));
     OK(cuStreamSynchronize(stream));
     CHECK_EQUAL(free_bytes(), before);
