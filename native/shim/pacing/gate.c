@@ -69,6 +69,8 @@ static bool may_launch(struct gate *gate, uint64_t now_ns) {
     bool in_flight = atomic_load_explicit(&gate->gpu->open_count, memory_order_relaxed) > 0;
     gate->wait_ns = in_flight ? LOOK_NS : UNWOKEN_NS;
     gate->stream->unlimited = credit_ns == UNLIMITED;
+    atomic_store_explicit(&gate->stream->lane.mark_ns,
+                          gate->stream->unlimited ? PACING_MARK_UNLIMITED_NS : PACING_MARK_NS, memory_order_relaxed);
     if (gate->stream->unlimited)
         return true;
     uint64_t busy_ns = atomic_load_explicit(&gate->gpu->tenant->share.usage->busy_ns, memory_order_relaxed);

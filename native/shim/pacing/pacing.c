@@ -109,7 +109,7 @@ static void mark_context(struct pacing_gpu *gpu, CUcontext context, bool breaks)
         if (!stream->handle || !pacing_stream_reachable(stream, context))
             continue;
         memory_lock_take(&stream->lock);
-        if (stream->open && !stream->gone)
+        if (stream->open && !stream->gone && (breaks || !stream->unlimited))
             mark_locked(stream, breaks);
         memory_lock_give(&stream->lock);
     }
@@ -152,7 +152,7 @@ void pacing_mark(CUstream handle, enum pacing_default meaning) {
     struct pacing_stream *stream = take_open(pacing_handle(handle, meaning));
     if (!stream)
         return;
-    if (!stream->unlimited) /* then predictions and the tails are exact enough, and cost nothing here */
+    if (!stream->unlimited) /* otherwise predictions and the tails are exact enough, and cost nothing here */
         mark_locked(stream, false);
     memory_lock_give(&stream->lock);
 }

@@ -14,8 +14,10 @@
 #include "pacing/cost.h"
 #include "tenant.h"
 
-/* Markers are sparse: one for so much predicted work, and one for so many launches. */
+/* Markers are sparse: one for so much predicted work, and one for so many launches. Where there is no limit nobody
+ * waits to hear what executed, and each costs the GPU a microsecond. */
 #define PACING_MARK_NS UINT64_C(500000)
+#define PACING_MARK_UNLIMITED_NS UINT64_C(4000000)
 #define PACING_MARK_LAUNCHES 64u
 
 /* What a stream handle of 0 means, and with it whether a thread has its own. */
@@ -29,6 +31,7 @@ struct pacing_lane {
     _Atomic uint64_t pass;     /* PACING_OPEN | run word under which launches may go unasked; 0: ask */
     _Atomic uint64_t unmarked; /* launched since the last marker: launches << 48 | predicted ns */
     _Atomic uint64_t last_key; /* what was launched last */
+    _Atomic uint64_t mark_ns;  /* PACING_MARK_NS or PACING_MARK_UNLIMITED_NS */
     const struct gpuslice_grant *grant;
 };
 #define PACING_OPEN (UINT64_C(1) << 32)
@@ -92,7 +95,7 @@ static inline bool pacing_begin_fast(struct pacing_work *work, uintptr_t handle)
     uint32_t word = atomic_load_explicit(&lane->grant->run_word, memory_order_relaxed);
     uint64_t unmarked = atomic_load_explicit(&lane->unmarked, memory_order_relaxed);
     if (atomic_load_explicit(&lane->pass, memory_order_relaxed) != (PACING_OPEN | word) ||
-        (unmarked & PACING_NS_MASK) + work->predicted_ns > PACING_MARK_NS ||
+        (unmarked & PACING_NS_MASK) + work->predicted_ns > atomic_load_explicit(&lane->mark_ns, memory_order_relaxed) ||
         unmarked >= PACING_MARK_LAUNCHES * PACING_ONE_LAUNCH)
         return false;
     work->lane = lane;
