@@ -79,9 +79,16 @@ class Loads:
 
     def percent(self, load: Load, done: Done) -> float:
         # A simulated kernel takes what was asked for, and its host may leave any program waiting.
-        if self._simulated or load.mode in LEAVES_IDLE:
+        if self._simulated:
             return self.percent_by_time(load, done)
+        if load.mode in LEAVES_IDLE:
+            return 100 * done.a_second * self._kernel_seconds(load)
         return 100 * done.a_second / self.alone(load)
+
+    def _kernel_seconds(self, load: Load) -> float:
+        """What one of twice the length takes longer: the idle time in between is the same."""
+        twice = Load(load.mode, 2 * load.kernel_us)
+        return 1 / self.alone(twice) - 1 / self.alone(load)
 
     def percent_by_time(self, load: Load, done: Done) -> float:
         """Gaps between kernels are not in it, and streams that run at once count twice."""

@@ -37,18 +37,23 @@ def test_the_limit_holds(record: Record, client: Path, way: str) -> None:
     assert said["total"] == LIMIT
     assert said["refusal"] == "cudaErrorMemoryAllocation"
     assert said["allocated"] <= said["free"] <= LIMIT
-    record.expect(what, 0, (said["free"] - said["allocated"]) / MIB, 2, "MiB")
+    # Pools grow by 32 MiB, and this one has a piece begun when the next does not fit any more.
+    least = 64 if way == "async" else 2
+    record.expect(what, 0, (said["free"] - said["allocated"]) / MIB, least, "MiB")
 
 
 @pytest.mark.parametrize("graph", [(), ("graph",)], ids=["launches", "graphs"])
 def test_a_capped_share_gets_its_percentage(
     record: Record, loads: Loads, client: Path, graph: tuple[str, ...]
 ) -> None:
-    """400 kernels of 2 ms: as long as they take alone, over as long as they take in the share."""
+    """800 kernels of 2 ms: as long as they take alone, over as long as they take in the share.
+
+    So many, because a share that was idle begins with some credit.
+    """
     spin = (client, "spin", native_files.kernels(), "2000000")
     options = (str(loads.steps_per_us), *graph)
     alone = answer(*spin, "200", *options)
-    capped = answer(*share_of(mem=LIMIT, cores=30), *spin, "400", *options, seconds=120)
-    got = 100 * 2 * alone["elapsed_ns"] / capped["elapsed_ns"]
+    capped = answer(*share_of(mem=LIMIT, cores=30), *spin, "800", *options, seconds=120)
+    got = 100 * 4 * alone["elapsed_ns"] / capped["elapsed_ns"]
     kind = "graphs" if graph else "launches"
     record.expect(f"cudart: 30 alone, {client.name}, {kind}", 30, got, 1, "%")

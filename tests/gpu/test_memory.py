@@ -47,6 +47,16 @@ PADDED = ("cuArrayCreate", "cuArray3DCreate", "cuMipmappedArrayCreate")
 # Comes to the card page by page, as it is touched.
 NOT_RESIDENT = ("cuMemAllocManaged",)
 KEPT = ("cuMemAllocFromPoolAsync",)
+# The driver takes memory for these in larger pieces, in a share as on a whole GPU.
+GROWN = (
+    "cuMemAllocAsync",
+    "cuMemAllocFromPoolAsync",
+    "cuGraphAddMemAllocNode",
+    "cuStreamBeginCapture",
+)
+GROWTH = 32 * MIB
+# What is dropped while a descriptor of it is open stays charged: who holds it then nobody can tell.
+EXPORTED = "cuMemExportToShareableHandle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,10 @@ def test_what_is_called_free_can_be_allocated_and_no_more(
         if kind in PADDED:
             record.measured(f"memory: padding, {kind}", missing / MIB, "MiB")
             missing = full["free"]
-        record.expect(f"memory: free but not to be had, {kind}", 0, missing / MIB, 2, "MiB")
+        least = GROWTH if kind in GROWN else BLOCK
+        record.expect(
+            f"memory: free but not to be had, {kind}", 0, missing / MIB, least / MIB, "MiB"
+        )
         if kind not in NOT_RESIDENT and (by_processes := held.by_processes()) is not None:
             charged = files.usage().held_bytes
             record.expect(
@@ -114,7 +127,9 @@ def test_what_is_called_free_can_be_allocated_and_no_more(
         tenant.hears()
         empty = tenant.says()
         left = ready["free"] - empty["free"]
-        if kind not in KEPT:
+        if kind == EXPORTED:
+            record.measured(f"memory: left after all is freed, {kind}", left / MIB, "MiB")
+        elif kind not in KEPT:
             record.expect(f"memory: left after all is freed, {kind}", 0, left / MIB, 2, "MiB")
         tenant.hears()
         tenant.ends()
