@@ -51,6 +51,11 @@ class ControlPlane:
         return self.folder / "certificates/apiserver.crt"
 
     @property
+    def audit_log(self) -> Path:
+        """What service accounts asked for, an event a line."""
+        return self.folder / "audit.log"
+
+    @property
     def server(self) -> str:
         return f"https://{self.node.address}:{PORT}"
 
@@ -115,9 +120,27 @@ class ControlPlane:
             "service-account-signing-key-file": key,
             "service-cluster-ip-range": SERVICE_RANGE,
             "allow-privileged": "true",
+            "audit-policy-file": self._audit_policy(),
+            "audit-log-path": self.audit_log,
             # One node's agent must not be hidden by the limit for all of a real cluster's clients.
             "enable-priority-and-fairness": "false",
         }
+
+    def _audit_policy(self) -> Path:
+        """Every request of a service account, for the tests that compare rights with use."""
+        rules = [
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+            {"level": "None"},
+        ]
+        policy = {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived"],
+            "rules": rules,
+        }
+        path = self.folder / "audit-policy.json"
+        path.write_text(json.dumps(policy))
+        return path
 
     def _controller_manager(self) -> dict[str, object]:
         return {
