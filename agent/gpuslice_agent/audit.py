@@ -61,7 +61,10 @@ def without_owners(
     Where its pod is not known, nobody there is: nobody else could get a share of that GPU.
     """
     whole = {
-        share.owner.pod_uid for share in shares if share.gpu_uuid == gpu_uuid and share.limits.whole
+        uid
+        for share in shares
+        if share.gpu_uuid == gpu_uuid and share.limits.whole
+        for uid in share.owner.pods or ("",)
     }
     return () if "" in whole else tuple(one for one in found if one.pod_uid not in whole)
 
@@ -89,7 +92,7 @@ def findings(snapshot: Snapshot, pods: Container[str]) -> tuple[Finding, ...]:
         Finding(
             Breach.BEYOND_THE_LIMIT,
             share.gpu_uuid,
-            replace(process, pod_uid=share.owner.pod_uid),
+            process,
             share.id,
         )
         for share in snapshot.shares

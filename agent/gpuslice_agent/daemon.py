@@ -41,7 +41,7 @@ class Extension(Protocol):
     async def run(self) -> None: ...
 
 
-Extend = Callable[[Config, Shares, Inventory], Extension]
+Extend = Callable[[Config, Shares, Inventory, Wall, Strangers], Extension]
 
 
 async def run(config: Config, manager: ServiceManager, extend: Extend | None = None) -> None:
@@ -111,7 +111,9 @@ class Agent:
             config.idle_interval,
         )
         self._control = Control(self._shares, self._observer, self._inventory)
-        self._extension = extend(config, self._shares, self._inventory) if extend else None
+        self._extension = extend and extend(
+            config, self._shares, self._inventory, self._wall, self._strangers
+        )
 
     async def run(self, manager: ServiceManager) -> None:
         stop = asyncio.Event()

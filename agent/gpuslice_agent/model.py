@@ -170,12 +170,18 @@ class Owner:
     container: str = ""
     claim: str = ""
     claim_uid: str = ""
+    pod_uids: tuple[str, ...] = ()  # of a claim: those that use it
     # When in the life of its pod the share is in use: init containers run one after another.
     # Shares of one pod that never meet are not summed. Empty: always.
     moments: tuple[int, ...] = ()
     # CDI devices by which containers get the share. The first carries it; the others are names that
     # the kubelet was given for the same container.
     cdi_devices: tuple[str, ...] = ()
+
+    @property
+    def pods(self) -> frozenset[str]:
+        """The UIDs of all pods that have the share."""
+        return frozenset(filter(None, (self.pod_uid, *self.pod_uids)))
 
     def meets(self, other: "Owner") -> bool:
         """Whether there is a moment at which both are in use."""

@@ -9,6 +9,7 @@ from typing import Any
 from gpuslice_agent import native_files
 from gpuslice_agent.allocation import check_paths
 from gpuslice_agent.config import Config
+from gpuslice_agent.enforcement import Strangers, Wall
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.shares import Shares
 from gpuslice_plugin import shim_files
@@ -16,19 +17,31 @@ from gpuslice_plugin.api import ApiServer
 from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.cdi import Spec
 from gpuslice_plugin.device_plugin.plugin import DevicePlugins
+from gpuslice_plugin.dra.claim_pods import ClaimPods
 from gpuslice_plugin.dra.driver import Driver, Settings
 from gpuslice_plugin.nvidia_spec import NvidiaSpecs
+from gpuslice_plugin.pod_events import PodEvents
 from gpuslice_plugin.pods import NodePods
+from gpuslice_plugin.stranger_events import StrangerEvents
 
 log = logging.getLogger(__name__)
 
 
 class Node:
-    def __init__(self, config: Config, shares: Shares, inventory: Inventory) -> None:
+    def __init__(
+        self,
+        config: Config,
+        shares: Shares,
+        inventory: Inventory,
+        wall: Wall,
+        strangers: Strangers,
+    ) -> None:
         check_paths(config.plugin_gpus, config.dra_gpus)
         self._config = config
         self._shares = shares
         self._inventory = inventory
+        self._wall = wall
+        self._strangers = strangers
         self._server = ApiServer.configured(config.kubeconfig)
         self._calls = Calls()
         self._shim = shim_files.install(native_files.shim(), config.state_dir)
@@ -50,12 +63,17 @@ class Node:
             await self._server.close()
 
     def _parts(self) -> Mapping[str, Coroutine[Any, Any, None]]:
-        parts = {"CDI files": self._keep_agreeing()}
+        pods = NodePods.of_node(self._server, self._config.node_name)
+        events = PodEvents(self._server, self._config.node_name)
+        parts = {
+            "CDI files": self._keep_agreeing(),
+            "pods": pods.run(),
+            "strangers": StrangerEvents(self._strangers, pods, events).run(),
+        }
         if self._config.dra_gpus != "none":
             parts["DRA"] = self._dra().run()
+            parts["pods of claims"] = ClaimPods(self._shares, self._wall, pods).run()
         if self._config.plugin_gpus != "none":
-            pods = NodePods.of_node(self._server, self._config.node_name)
-            parts["pods"] = pods.run()
             parts["device plugin"] = self._device_plugins(pods).run()
         return parts
 
@@ -70,12 +88,24 @@ class Node:
             config.policy,
         )
         return Driver(
-            self._server, self._shares, self._spec, self._inventory, self._calls, settings
+            self._server,
+            self._shares,
+            self._wall,
+            self._spec,
+            self._inventory,
+            self._calls,
+            settings,
         )
 
     def _device_plugins(self, pods: NodePods) -> DevicePlugins:
         return DevicePlugins(
-            self._config, self._server, self._shares, self._inventory, pods, self._spec
+            self._config,
+            self._server,
+            self._shares,
+            self._wall,
+            self._inventory,
+            pods,
+            self._spec,
         )
 
     def _agree(self) -> None:

@@ -39,6 +39,7 @@ class Pod:
     created_at: str  # RFC 3339, so that it sorts
     terminal: bool = False
     annotations: tuple[tuple[str, str], ...] = ()
+    claims: tuple[str, ...] = ()  # names of the ResourceClaims it uses
     containers: tuple[Container, ...] = ()  # init containers first, in the order they run
 
     @property
@@ -58,6 +59,7 @@ def read(document: Mapping[str, Any]) -> Pod:
         created_at=pod.metadata.creation_timestamp,
         terminal=pod.status.phase in TERMINAL,
         annotations=tuple(sorted(annotations.items())),
+        claims=_claims(pod),
         containers=(*first, *main),
     )
 
@@ -114,13 +116,19 @@ class _Metadata(msgspec.Struct, rename="camel"):
     annotations: dict[str, str] | None = None
 
 
+class _ResourceClaim(msgspec.Struct, rename="camel"):
+    resource_claim_name: str | None = None  # in the spec; in the status, of one from a template
+
+
 class _Spec(msgspec.Struct, rename="camel"):
     containers: list[_Container]
     init_containers: list[_Container] | None = None
+    resource_claims: list[_ResourceClaim] | None = None
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, rename="camel"):
     phase: str = ""
+    resource_claim_statuses: list[_ResourceClaim] | None = None
 
 
 class _Pod(msgspec.Struct):
@@ -129,6 +137,11 @@ class _Pod(msgspec.Struct):
     metadata: _Metadata
     spec: _Spec
     status: _Status = msgspec.field(default_factory=_Status)
+
+
+def _claims(pod: _Pod) -> tuple[str, ...]:
+    named = (*(pod.spec.resource_claims or ()), *(pod.status.resource_claim_statuses or ()))
+    return tuple({one.resource_claim_name: None for one in named if one.resource_claim_name})
 
 
 def _init_role(container: _Container) -> Role:

@@ -140,7 +140,18 @@ def test_more_than_the_limit_counts_beyond_what_drivers_take_for_themselves() ->
     assert findings(fine, {POD}) == ()
     (found,) = findings(node(gpu(), shares=(held_by(POD, over=TOLERANCE_BYTES + 1),)), {POD})
     assert found.breach is Breach.BEYOND_THE_LIMIT
-    assert (found.process.pid, found.process.pod_uid, found.share_id) == (7, POD, "one")
+    assert (found.process.pid, found.share_id) == (7, "one")
+
+
+def test_who_holds_too_much_is_stopped_as_what_its_cgroup_says(tmp_path: Path) -> None:
+    judged = Judged(StrangerPolicy.STOP, tmp_path)
+    with running(tmp_path, POD) as pid:
+        too_much = Usage(over_bytes=TOLERANCE_BYTES + 1, processes=(Process(pid=pid),))
+        held = replace(share(gpu()), owner=Owner("claim", pod_uids=(POD,)), usage=too_much)
+        judged.looks(node(gpu(), shares=(held,)))
+        assert wait_for_end(pid)
+    ((found, stopped),) = judged.heard
+    assert stopped and found.process.pod_uid == POD
 
 
 def test_who_has_the_gpu_whole_is_no_stranger_on_it() -> None:

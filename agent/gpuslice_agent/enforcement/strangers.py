@@ -5,10 +5,12 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Container
+from dataclasses import replace
 from pathlib import Path
 
 from gpuslice_agent import cgroups
 from gpuslice_agent.audit import Breach, Finding, findings, is_to_stop
+from gpuslice_agent.cgroups import Place
 from gpuslice_agent.model import Snapshot, StrangerPolicy
 
 log = logging.getLogger(__name__)
@@ -44,8 +46,16 @@ class Strangers:
             identity = (finding.breach, finding.gpu_uuid, pid, stat[1])
             seen[identity] = self._seen[identity] + 1
             if seen[identity] == LOOKS:
-                self._act(finding, stat[1])
+                self._act(self._placed(finding), stat[1])
         self._seen = seen
+
+    def _placed(self, finding: Finding) -> Finding:
+        """With pod and container of the process, which its slot in a share does not tell."""
+        process, place = finding.process, self._place(finding.process.pid)
+        if process.pod_uid:
+            return finding
+        placed = replace(process, pod_uid=place.pod_uid, container_id=place.container_id)
+        return replace(finding, process=placed)
 
     def _act(self, finding: Finding, start_time: int) -> None:
         stopped = is_to_stop(finding, self._policy) and self._stop(finding, start_time)
@@ -73,8 +83,7 @@ class Strangers:
         except OSError:
             return False
         try:
-            place = cgroups.place((self._proc / str(pid) / "cgroup").read_text())
-            stat = self._stat(pid)
+            stat, place = self._stat(pid), self._place(pid)
             if stat is None or stat[1] != start_time or place.pod_uid != finding.process.pod_uid:
                 return False
             signal.pidfd_send_signal(process, signal.SIGKILL)
@@ -84,6 +93,12 @@ class Strangers:
         finally:
             os.close(process)
         return True
+
+    def _place(self, pid: int) -> Place:
+        try:
+            return cgroups.place((self._proc / str(pid) / "cgroup").read_text())
+        except OSError:
+            return Place()
 
     def _stat(self, pid: int) -> tuple[int, int] | None:
         """Its parent and its start time; None: it is gone."""

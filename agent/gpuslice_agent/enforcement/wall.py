@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from gpuslice_agent.cgroups import PodCgroups
-from gpuslice_agent.errors import NvmlError
+from gpuslice_agent.errors import EnforcementError, NvmlError
 from gpuslice_agent.model import Gpu, Share, promise
 from gpuslice_agent.nvml.process import Nvml
 
@@ -48,9 +49,7 @@ class Wall:
         self._wanted = wanted
         self._asked: dict[tuple[str, str], bool] = {}  # by driver version and GPU
         self._sizes: dict[str, int] = {}  # of the GPUs that have walls, in bytes
-        self._of_claims: dict[str, set[str]] = {}  # pod UID → shares it has through claims
         self._set: dict[str, dict[str, int]] = {}  # pod UID → GPU → bytes
-        self._reasons: dict[str, str] = {}  # pod UID → why its wall does not stand
         self._turn = asyncio.Lock()
 
     @property
@@ -61,8 +60,7 @@ class Wall:
     @property
     def pods(self) -> frozenset[str]:
         """The UIDs of the pods that hold shares, by themselves or through claims."""
-        owners = {share.owner.pod_uid for share in self._shares()} - {""}
-        return frozenset(owners | self._of_claims.keys())
+        return frozenset(uid for share in self._shares() for uid in share.owner.pods)
 
     async def look(self, driver_version: str, gpus: Iterable[Gpu]) -> None:
         """Asks the driver whether it has walls, once for each GPU."""
@@ -79,36 +77,22 @@ class Wall:
             log.info("kernel wall gpus=%s", ",".join(sorted(sizes)) or "none")
         self._asked, self._sizes = asked, sizes
 
-    async def hold(self, pod_uid: str, share_ids: Iterable[str] = ()) -> None:
-        """To be called before a container of the pod starts, its shares in the ledger.
-
-        Shares whose owner is the pod are known; `share_ids` names those it has through claims:
-        again after a restart of the agent, and when another pod comes to use a claim.
-        """
-        self._of_claims.setdefault(pod_uid, set()).update(share_ids)
-        await self._bring_in_line(pod_uid)
+    async def hold(self, pod_uid: str) -> None:
+        """To be called before a container of the pod starts, its shares in the ledger."""
+        try:
+            await self._bring_in_line(pod_uid)
+        except (EnforcementError, NvmlError) as error:
+            log.error("kernel wall not set pod_uid=%s reason=%s", pod_uid, error)
 
     async def follow(self) -> None:
         """Brings all limits in line with the shares: after a resize, and when some have ended."""
-        shares = {share.id: share for share in self._shares()}
-        for pod_uid, held in tuple(self._of_claims.items()):
-            held &= shares.keys()
-            if not held:
-                del self._of_claims[pod_uid]
-        pods = self.pods
-        for pod_uid in pods | self._set.keys():
-            if self._due(pod_uid) != self._set.get(pod_uid, {}):
+        for pod_uid in self.pods | self._set.keys():
+            # Its cgroup may be gone before its shares are.
+            with suppress(EnforcementError, NvmlError):
                 await self._bring_in_line(pod_uid)
-        for pod_uid in self._reasons.keys() - pods:
-            del self._reasons[pod_uid]
 
     def _due(self, pod_uid: str) -> dict[str, int]:
-        of_claims = self._of_claims.get(pod_uid, ())
-        limits = limits_of(
-            share
-            for share in self._shares()
-            if share.owner.pod_uid == pod_uid or share.id in of_claims
-        )
+        limits = limits_of(share for share in self._shares() if pod_uid in share.owner.pods)
         # With overcommit a share may be larger than the card, which the driver refuses as a limit.
         return {uuid: size for uuid, size in limits.items() if size < self._sizes.get(uuid, 0)}
 
@@ -127,17 +111,12 @@ class Wall:
             cgroup = self._cgroups.find(pod_uid)
             if cgroup is None:
                 self._set.pop(pod_uid, None)  # its limits went with it
-                if due:
-                    self._complain(pod_uid, f"the pod has no cgroup below {self._cgroups.top}")
-                return
-            try:
-                for uuid in due.keys() | done.keys():
-                    if due.get(uuid) != done.get(uuid):
-                        await self._limit(pod_uid, str(cgroup), uuid, due.get(uuid))
-            except NvmlError as error:
-                self._complain(pod_uid, str(error))
-            else:
-                self._reasons.pop(pod_uid, None)
+                raise EnforcementError(
+                    f"The pod {pod_uid} has no cgroup below {self._cgroups.top}."
+                )
+            for uuid in due.keys() | done.keys():
+                if due.get(uuid) != done.get(uuid):
+                    await self._limit(pod_uid, str(cgroup), uuid, due.get(uuid))
 
     async def _limit(self, pod_uid: str, cgroup: str, uuid: str, size: int | None) -> None:
         await self._nvml.limit(uuid, cgroup, size)
@@ -149,8 +128,3 @@ class Wall:
         if not held:
             del self._set[pod_uid]
         log.info("kernel wall set pod_uid=%s uuid=%s memory_bytes=%s", pod_uid, uuid, size)
-
-    def _complain(self, pod_uid: str, reason: str) -> None:
-        if self._reasons.get(pod_uid) != reason:
-            self._reasons[pod_uid] = reason
-            log.error("kernel wall not set pod_uid=%s reason=%s", pod_uid, reason)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from gpuslice_agent.enforcement import Wall
 from gpuslice_agent.errors import AllocationError
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import OwnerKind, Share, ShareState
@@ -35,6 +36,7 @@ class Binding:
     def __init__(
         self,
         shares: Shares,
+        wall: Wall,
         inventory: Inventory,
         pods: NodePods,
         pod_resources: PodResources,
@@ -46,6 +48,7 @@ class Binding:
         rules: Rules,
     ) -> None:
         self._shares = shares
+        self._wall = wall
         self._inventory = inventory
         self._pods = pods
         self._pod_resources = pod_resources
@@ -65,6 +68,7 @@ class Binding:
             shares = of_uid(self._shares, pod_uid)
             if not shares:
                 shares = await self._place(pod_uid, checkpoint.of_pod(pod_uid))
+            await self._wall.hold(pod_uid)
             self._spec.write(pod_uid, shares)
 
     async def _holder(self, checkpoint: Checkpoint, resource: str, given: frozenset[str]) -> str:

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from gpuslice_agent.allocation import Defaults
 from gpuslice_agent.config import Config
+from gpuslice_agent.enforcement import Wall
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import Unfit
 from gpuslice_agent.shares import Shares
@@ -47,6 +48,7 @@ class DevicePlugins:
         config: Config,
         server: ApiServer,
         shares: Shares,
+        wall: Wall,
         inventory: Inventory,
         pods: NodePods,
         spec: Spec,
@@ -63,6 +65,7 @@ class DevicePlugins:
         self._advertising = Advertising(inventory, shares, self._directory, self._lists)
         self._binding = Binding(
             shares,
+            wall,
             inventory,
             pods,
             self._pod_resources,

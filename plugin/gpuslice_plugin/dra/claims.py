@@ -53,6 +53,7 @@ class Claim:
     reference: ClaimReference
     results: tuple[Result, ...]  # of this driver and this node's pool
     pods: tuple[str, ...] = ()  # the names of those it is reserved for
+    pod_uids: tuple[str, ...] = ()
 
 
 def read(document: Object, reference: ClaimReference, pool: str) -> Claim:
@@ -74,10 +75,9 @@ def read(document: Object, reference: ClaimReference, pool: str) -> Claim:
         for position, result in enumerate(parts(devices, "results"))
         if result["driver"] == DRIVER and result["pool"] == pool
     )
-    pods = tuple(
-        one["name"] for one in parts(status, "reservedFor") if one.get("resource") == "pods"
-    )
-    return Claim(reference, results, pods)
+    pods = [one for one in parts(status, "reservedFor") if one.get("resource") == "pods"]
+    names, uids = tuple(one["name"] for one in pods), tuple(one["uid"] for one in pods)
+    return Claim(reference, results, names, uids)
 
 
 def placements(
@@ -162,5 +162,6 @@ def _owner(claim: Claim, result: Result) -> Owner:
         pod=claim.pods[0] if len(claim.pods) == 1 else "",
         claim=reference.name,
         claim_uid=reference.uid,
+        pod_uids=claim.pod_uids,
         cdi_devices=(name,),
     )

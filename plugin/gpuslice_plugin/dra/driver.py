@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gpuslice_agent.enforcement import Wall
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import GpuPath, Health, Policy, Reading, Snapshot
 from gpuslice_agent.shares import Shares
@@ -49,6 +50,7 @@ class Driver:
         self,
         server: ApiServer,
         shares: Shares,
+        wall: Wall,
         cdi: Spec,
         inventory: Inventory,
         calls: Calls,
@@ -61,7 +63,7 @@ class Driver:
         self._record = CardRecord(settings.state_dir)
         self._cards = self._record.read()
         self._facts: object = None
-        self._claims = Claims(server, shares, cdi, node, self._by_number, settings.policy)
+        self._claims = Claims(server, shares, wall, cdi, node, self._by_number, settings.policy)
         self._reporter = Reporter(server, self._claims, node, self._by_number)
         self._service = Service(self._claims, self._reporter.report, calls)
         self._health = DeviceHealth(node, self._now)

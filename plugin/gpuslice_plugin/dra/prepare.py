@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from gpuslice_agent.enforcement import Wall
 from gpuslice_agent.errors import GpusliceError, RequestError
 from gpuslice_agent.model import OwnerKind, Policy, Share
 from gpuslice_agent.shares import Shares
@@ -65,6 +66,7 @@ class Claims:
         self,
         server: ApiServer,
         shares: Shares,
+        wall: Wall,
         cdi: Spec,
         node: str,
         cards: Callable[[], Mapping[int, Card]],
@@ -73,6 +75,7 @@ class Claims:
     ) -> None:
         self._server = server
         self._shares = shares
+        self._wall = wall
         self._cdi = cdi
         self._node = node
         self._cards = cards
@@ -161,6 +164,8 @@ class Claims:
         for share, place in zip(shares, places, strict=True):
             if share.owner != place.owner:  # another pod uses the claim now
                 self._shares.set_owner(share.id, place.owner)
+        for pod_uid in claim.pod_uids:
+            await self._wall.hold(pod_uid)
         return self._injected(claim, cards, shares)
 
     def _injected(
