@@ -7,13 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
 from gpuslice_agent.allocation import Defaults, allocate, check_room, resize
-from gpuslice_agent.enforcement import ContextOverhead, Enforcement, corrupt
-from gpuslice_agent.errors import (
-    EnforcementError,
-    LedgerError,
-    ShareError,
-    UnknownShareError,
-)
+from gpuslice_agent.enforcement import ContextOverhead, Enforcement
+from gpuslice_agent.errors import LedgerError, ShareError, UnknownShareError
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
 from gpuslice_agent.model import (
@@ -26,6 +21,7 @@ from gpuslice_agent.model import (
     Snapshot,
 )
 from gpuslice_agent.owners import Owners
+from gpuslice_agent.recovery import Recovery
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +47,7 @@ class Shares:
         self._overhead = overhead
         self._inventory = inventory
         self._defaults = defaults
+        self._recovery = Recovery(ledger, enforcement, overhead)
         self._shares: dict[str, Share] = {}
 
     def all(self) -> tuple[Share, ...]:
@@ -73,12 +70,14 @@ class Shares:
         released and is still held by processes goes on where the place is the same.
         AllocationError: one of them does not fit.
         """
-        await self._measure(one.gpu_uuid for one in placements if not one.limits.whole)
-        self.sweep()
-        revived = [share for one in placements if (share := self._ending(one)) is not None]
-        there = {share.owner.key for share in self.all() if _is_live(share) or share in revived}
-        new = [one for one in placements if one.owner.key not in there]
-        check_room(new, self._snapshot(), self._defaults)
+        while True:
+            self.sweep()
+            revived = [share for one in placements if (share := self._ending(one)) is not None]
+            there = {one.owner.key for one in self.all() if _is_live(one) or one in revived}
+            new = [one for one in placements if one.owner.key not in there]
+            check_room(new, self._snapshot(), self._defaults)
+            if not await self._measure(one.gpu_uuid for one in new if not one.limits.whole):
+                break  # nothing has changed since
         for place in new:
             self._forget_key(place.owner.key)
         self._begin(new, revived)
@@ -95,6 +94,7 @@ class Shares:
         share = self._known(share_id)
         self._ledger.set_owner(share_id, owner)
         self._shares[share_id] = replace(share, owner=owner)
+        self._enforcement.remember(self._shares[share_id])
         return self._shares[share_id]
 
     def resize(self, share_id: str, cores: int | None, memory_bytes: int | None) -> Share:
@@ -114,6 +114,7 @@ class Shares:
                 f"Share {share_id} holds {used} bytes: it cannot be made smaller than that."
             )
         self._shares[share_id] = self._enforcement.look(replace(share, limits=limits))
+        self._enforcement.remember(self._shares[share_id])
         log.info("share resized id=%s %s", share_id, _text(limits))
         return self._shares[share_id]
 
@@ -145,21 +146,12 @@ class Shares:
 
     def recover(self) -> None:
         """Makes ledger, directories and processes agree again after an agent ended, however."""
-        self._enforcement.sweep()
-        for share in self._ledger.shares():
-            self._owners.hold(share.id, share.owner)
-            self._shares[share.id] = share
-        for share_id in self._enforcement.found():
-            if share_id not in self._shares:
-                self._adopt(share_id)
+        self._shares = self._recovery.found()
         for share in self.all():
-            if not share.limits.whole and self._enforcement.has_files(share.id):
-                self._resume(share)
+            self._owners.hold(share.id, share.owner)
         # Not before all holders are known: those without files have none.
         self.sweep()
-        for share in self.all():
-            if not share.limits.whole and not self._enforcement.has_files(share.id):
-                self._restart(share)
+        self._shares = {share.id: self._recovery.mended(share) for share in self.all()}
 
     async def _measure(self, gpu_uuids: Iterable[str]) -> bool:
         """What a context costs on these GPUs, unless it is known; whether that took any time."""
@@ -195,8 +187,6 @@ class Shares:
         return tuple(self._shares[share.id] for share in new)
 
     def _started(self, share: Share) -> Share:
-        if share.limits.whole:
-            return share
         driver = self._inventory.snapshot.driver_version
         return self._enforcement.start(share, self._overhead.known(share.gpu_uuid, driver) or 0)
 
@@ -233,41 +223,6 @@ class Shares:
         self._owners.let_go(share.id)
         del self._shares[share.id]
         log.info("share ended id=%s", share.id)
-
-    def _adopt(self, share_id: str) -> None:
-        """Files without a record: the ledger was lost, or its last word was that they go.
-
-        As long as processes hold them, what they hold is not free.
-        """
-        try:
-            share = self._enforcement.adopt(share_id)
-        except EnforcementError as error:
-            log.warning("unknown share removed id=%s reason=%s", share_id, error)
-            self._enforcement.stop(share_id)
-            return
-        self._ledger.insert([share])
-        self._ledger.set_ending([share_id])
-        self._shares[share_id] = share
-
-    def _resume(self, share: Share) -> None:
-        try:
-            self._shares[share.id] = self._enforcement.resume(share)
-        except EnforcementError as error:
-            self._corrupt(share, error)
-
-    def _corrupt(self, share: Share, error: EnforcementError) -> None:
-        """The others go on."""
-        log.error("share is corrupt id=%s reason=%s", share.id, error)
-        self._shares[share.id] = corrupt(share)
-
-    def _restart(self, share: Share) -> None:
-        """The agent was killed between the record and the files."""
-        self._enforcement.stop(share.id)
-        overhead = self._overhead.last_known(share.gpu_uuid)
-        try:
-            self._shares[share.id] = self._enforcement.start(share, overhead)
-        except EnforcementError as error:
-            self._corrupt(share, error)
 
 
 def _is_live(share: Share) -> bool:

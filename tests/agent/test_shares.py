@@ -30,6 +30,7 @@ def test_a_share_has_its_files_before_its_request_returns(state: Path, node: Sim
             "grant",
             "usage",
             "doorbell",
+            "record",
         }
         assert world.ledger.shares()[0].id == share.id
 
@@ -203,8 +204,8 @@ def test_files_that_the_ledger_does_not_know_go_when_nobody_holds_them(
 ) -> None:
     with opened(state, node) as world:
         held, unheld = world.create(BOTH)
+        world.ledger.delete([held.id, unheld.id])
     with tenant(node, held):
-        (state / "ledger.sqlite").unlink()
         with opened(state, node) as world:
             assert [share.id for share in world.shares.all()] == [held.id]
             assert world.enforcement.found() == (held.id,)

@@ -24,7 +24,18 @@ from gpuslice_agent.enforcement.library import AgentLibrary, Arbiter, OpenShare
 from gpuslice_agent.environment import tenant_environment
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
-from gpuslice_agent.model import Gpu, Health, HealthState, Share, ShareRequest, Snapshot
+from gpuslice_agent.model import (
+    Gpu,
+    Health,
+    HealthState,
+    Limits,
+    Owner,
+    OwnerKind,
+    Placement,
+    Share,
+    ShareRequest,
+    Snapshot,
+)
 from gpuslice_agent.nvml.process import Nvml
 from gpuslice_agent.owners import Owners, boot_id
 from gpuslice_agent.shares import Shares
@@ -58,6 +69,12 @@ class World:
 
     def create(self, request: ShareRequest) -> tuple[Share, ...]:
         return asyncio.run(self.shares.create(request))
+
+    def take(self, *places: Placement) -> tuple[Share, ...]:
+        return asyncio.run(self.shares.take(places))
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(shares=self.shares.all())
 
     def is_empty(self) -> bool:
         return not (self.shares.all() or self.ledger.shares() or self.enforcement.found())
@@ -101,6 +118,29 @@ def gpus_of(node: SimNode) -> tuple[Gpu, ...]:
         )
         for gpu in shown["gpus"]
     )
+
+
+def place(
+    node: SimNode,
+    gpu: int,
+    limits: Limits,
+    container: str = "main",
+    *,
+    pod_uid: str = "uid-1",
+    moments: tuple[int, ...] = (),
+) -> Placement:
+    owner = Owner(
+        name=f"team/train {container}",
+        kind=OwnerKind.CONTAINER,
+        key=f"pod/{pod_uid}/{container}/0",
+        namespace="team",
+        pod="train",
+        pod_uid=pod_uid,
+        container=container,
+        moments=moments,
+        cdi_devices=(f"{pod_uid}-{container}",),
+    )
+    return Placement(gpus_of(node)[gpu].uuid, limits, owner)
 
 
 def tenant(

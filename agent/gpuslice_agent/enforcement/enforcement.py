@@ -45,7 +45,10 @@ class Enforcement:
         self._held: dict[str, Held] = {}
 
     def start(self, share: Share, overhead_bytes: int) -> Share:
-        """Makes the files and paces the share. Nothing is left of a failure."""
+        """Makes the files and paces the share. Nothing is left of a failure.
+
+        Of a whole GPU nothing is paced, and no file is the tenant's.
+        """
         self._directories.create(share, overhead_bytes)
         try:
             return self.resume(share)
@@ -55,6 +58,8 @@ class Enforcement:
 
     def resume(self, share: Share) -> Share:
         """Takes a share up again whose files are there, with the limits that the ledger has."""
+        if share.limits.whole:
+            return share
         directory = self._directories.of(share.id)
         files = OpenShare(self._library, directory)
         try:
@@ -101,8 +106,12 @@ class Enforcement:
         mended = ShareState.READY if share.state is ShareState.CORRUPT else share.state
         return replace(share, usage=usage, state=mended)
 
-    def has_files(self, share_id: str) -> bool:
-        return self._directories.is_complete(share_id)
+    def has_files(self, share: Share) -> bool:
+        return self._directories.is_complete(share)
+
+    def remember(self, share: Share) -> None:
+        """Puts the share's record right, where it differs."""
+        self._directories.write_record(share)
 
     def found(self) -> tuple[str, ...]:
         """The ids of all share directories, known or not."""
@@ -113,7 +122,12 @@ class Enforcement:
         self._directories.sweep()
 
     def adopt(self, share_id: str) -> Share:
-        """A share whose files are there and that nobody remembers, as its grant describes it."""
+        """A share that the ledger does not know, as its files describe it.
+
+        Without its record nobody knows whose it is: then it ends when no process holds it.
+        """
+        if (share := self._directories.record(share_id)) is not None and share.id == share_id:
+            return share
         files = OpenShare(self._library, self._directories.of(share_id))
         try:
             return Share(
