@@ -9,9 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "member.h"
 #include "show.h"
+#include "sysfs.h"
 
 static int usage(void) {
     fprintf(stderr, "usage: gpuslice-sim-node create --profile P [--gpus N] [--seed S] [--driver VERSION] DIR\n"
@@ -33,6 +35,18 @@ _Static_assert(SIM_GPUS_MAX == 16, "what --gpus is told to take");
 static int refuse(const char *rule, const char *text) {
     fprintf(stderr, "gpuslice-sim-node: %s, not '%s'.\n", rule, text);
     return 2;
+}
+
+static int tell_sysfs(const char *directory) {
+    struct node_file *node;
+    int result = node_map(directory, &node);
+    if (result == 0) {
+        result = sysfs_write(directory, node);
+        munmap(node, sizeof *node);
+    }
+    if (result < 0)
+        fprintf(stderr, "gpuslice-sim-node: cannot write %.200s/sys: %s.\n", directory, strerror(-result));
+    return result < 0;
 }
 
 static int create(int argc, char **argv) {
@@ -60,7 +74,7 @@ static int create(int argc, char **argv) {
     char reason[256];
     int result = node_create(argv[optind], profile, (unsigned)gpus, seed, driver, reason);
     if (result == 0)
-        return 0;
+        return tell_sysfs(argv[optind]);
     fprintf(stderr, "gpuslice-sim-node: %s\n", reason);
     return result == -EINVAL ? 2 : 1; // no such profile: the call is wrong
 }
