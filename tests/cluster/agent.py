@@ -42,6 +42,11 @@ class Agent:
     def kubeconfig(self) -> Path:
         return self.control_plane.kubeconfig("agent")
 
+    @property
+    def state(self) -> Path:
+        """The folder of the ledger."""
+        return self.node.root / STATE.relative_to("/")
+
     def start(self, **settings: object) -> Process:
         """Does not wait for anything; `settings` go over those of this object."""
         if not self.kubeconfig.exists():

@@ -9,7 +9,7 @@ from pathlib import Path
 from gpuslice_agent.model import OwnerKind, Share, Snapshot
 from gpuslice_plugin.quantity import parse
 
-from . import pod_resources
+from . import ledger, pod_resources
 from .agent import RUN
 from .api import Object
 from .cluster import Cluster, uid, wait
@@ -27,15 +27,12 @@ class World:
     """What each of them says, as near to one moment as five questions are."""
 
     snapshot: Snapshot
+    shares: tuple[Share, ...]
     directories: frozenset[str]
     cdi: tuple[Object, ...]
     held: tuple[Held, ...]
     pods: tuple[Object, ...]
     claims: tuple[Object, ...]
-
-    @property
-    def shares(self) -> Sequence[Share]:
-        return self.snapshot.shares
 
 
 def wait_agreed(cluster: Cluster) -> World:
@@ -58,6 +55,7 @@ def look(cluster: Cluster) -> World:
     shares = root / RUN.relative_to("/") / "shares"
     return World(
         snapshot=cluster.agent.snapshot(),
+        shares=ledger.shares(cluster.agent.state),
         directories=frozenset(path.name for path in shares.iterdir()),
         cdi=tuple(json.loads(path.read_text()) for path in root.glob(CDI_FILES)),
         held=tuple(pod_resources.held(cluster.node)),
@@ -69,15 +67,12 @@ def look(cluster: Cluster) -> World:
 def contradictions(world: World) -> Iterator[str]:
     """Sentences, each about one thing that two of them do not say alike."""
     yield from _too_much_promised(world)
-    yield from _different(
-        "share directories",
-        world.directories,
-        (share.id for share in world.shares if share.directory),
-    )
+    with_files = [share for share in world.shares if not share.limits.whole]
+    known = [share.id for share in world.snapshot.shares]
+    yield from _different("shares that the agent shows", known, (s.id for s in world.shares))
+    yield from _different("share directories", world.directories, (s.id for s in with_files))
     yield from _different("CDI devices", _cdi_names(world), _names_of(world.shares))
-    yield from _different(
-        "mounted shares", _mounted(world), (s.directory for s in world.shares if s.directory)
-    )
+    yield from _different("mounted shares", _mounted(world), (s.id for s in with_files))
     yield from _of_claims(world)
     yield from _of_containers(world)
     yield from _of_kubelet(world)
@@ -191,7 +186,7 @@ def _mounted(world: World) -> Iterator[str]:
         for device in spec["devices"]:
             for mount in device["containerEdits"].get("mounts", []):
                 if mount["containerPath"].endswith("/grant"):
-                    yield str(Path(mount["hostPath"]).parent)
+                    yield Path(mount["hostPath"]).parent.name
 
 
 def _size(share: Share) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The API server as the tests ask it: plain objects, with all rights."""
 
 import base64
+import contextlib
 import http.client
 import json
 import ssl
@@ -71,12 +72,28 @@ class Api:
         path = f"{_path(kind, namespace)}/{name}"
         return self.request("PATCH", path, content, "application/merge-patch+json")
 
+    def log(self, namespace: str, pod: str, **selectors: str) -> str:
+        """Nothing before the container has started. `selectors`: container, previous."""
+        query = urllib.parse.urlencode(selectors)
+        try:
+            return self._send("GET", f"{_path('pods', namespace)}/{pod}/log?{query}").decode()
+        except Refused as error:
+            if error.status == http.client.BAD_REQUEST:
+                return ""
+            raise
+
     def request(
         self, method: str, path: str, content: Object | None = None, kind: str = "application/json"
     ) -> Object:
+        answer: Object = json.loads(self._send(method, path, content, kind))
+        return answer
+
+    def _send(
+        self, method: str, path: str, content: Object | None = None, kind: str = "application/json"
+    ) -> bytes:
         server, context, token = self._access()
         connection = http.client.HTTPSConnection(server, context=context, timeout=30)
-        try:
+        with contextlib.closing(connection):
             connection.request(
                 method,
                 path,
@@ -84,11 +101,9 @@ class Api:
                 {"Authorization": f"Bearer {token}", "Content-Type": kind},
             )
             answer = connection.getresponse()
-            body: Object = json.loads(answer.read())
-        finally:
-            connection.close()
+            body = answer.read()
         if answer.status >= http.client.BAD_REQUEST:
-            raise Refused(answer.status, body.get("message", ""))
+            raise Refused(answer.status, json.loads(body).get("message", ""))
         return body
 
     def _access(self) -> tuple[str, ssl.SSLContext, str]:

@@ -80,14 +80,16 @@ class Cluster:
         return (self.node.folder / "profile").read_text()
 
     def kubectl(self, *arguments: str, given: str = "") -> str:
-        """What kubectl prints. CalledProcessError when it fails."""
-        return subprocess.run(
+        """What kubectl prints; AssertionError with its complaint when it fails."""
+        done = subprocess.run(
             [self.kubernetes / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
             input=given,
-            stdout=subprocess.PIPE,
+            capture_output=True,
             text=True,
-            check=True,
-        ).stdout
+            check=False,
+        )
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
 
     def apply(self, manifest: str, namespace: str = "default") -> None:
         """Applies YAML with one or more objects."""
@@ -112,9 +114,10 @@ class Cluster:
         return self.kubectl("exec", f"--namespace={namespace}", pod, *chosen, "--", *command)
 
     def logs(self, namespace: str, pod: str, container: str = "", previous: bool = False) -> str:
-        chosen = [f"--container={container}"] if container else []
-        before = ["--previous"] if previous else []
-        return self.kubectl("logs", f"--namespace={namespace}", pod, *chosen, *before)
+        """What a container printed; nothing before it starts."""
+        chosen = {"container": container} if container else {}
+        before = {"previous": "true"} if previous else {}
+        return self.api.log(namespace, pod, **chosen, **before)
 
     def pod(self, namespace: str, name: str) -> Object:
         """LookupError when there is none."""
@@ -157,6 +160,17 @@ class Cluster:
         found = self.api.get("nodes", NODE_NAME)
         status: Object = found["status"] if found else {}
         return status
+
+    def wait_served(self) -> None:
+        """Until the scheduler may count on the GPUs: the plugin's and the claims'."""
+        wait("the device plugin's resources and the slices", self._served)
+
+    def _served(self) -> bool:
+        allocatable = self.node_status().get("allocatable", {})
+        there = [name for name, amount in allocatable.items() if amount != "0"]
+        return {"nvidia.com/gpu", "nvidia.com/gpucores", "nvidia.com/gpumem"} <= set(
+            there
+        ) and bool(self.api.list("resourceslices"))
 
     def restart_kubelet(self) -> None:
         self.kubelet.process.stop()

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import binaries, cluster
-from .cluster import Cluster
+from . import binaries
+from .cluster import Cluster, temporary
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,8 +22,23 @@ def kube() -> str:
 @pytest.fixture(scope="session")
 def bare(kube: str) -> Iterator[Cluster]:
     """Without an agent."""
-    with cluster.temporary(f"test-{os.getpid()}", "2xa100-80g", kube) as up:
+    with temporary(f"test-{os.getpid()}", "2xa100-80g", kube) as up:
         yield up
+
+
+@pytest.fixture(scope="session")
+def started(bare: Cluster) -> Cluster:
+    bare.agent.start()
+    return bare
+
+
+@pytest.fixture
+def cluster(started: Cluster) -> Cluster:
+    """With an agent that serves, whatever the test before did to it."""
+    if not started.agent.process.alive():
+        started.agent.start()
+    started.wait_served()
+    return started
 
 
 @pytest.fixture

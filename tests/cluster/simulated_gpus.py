@@ -18,6 +18,7 @@ DIRECTORY = Path("/var/lib/gpuslice-sim")
 DRIVER = Path("/run/nvidia/driver")
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 SPEC = Path("/run/cdi/nvidia.json")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,13 @@ class SimulatedGpus:
             "devices": devices,
             "containerEdits": {
                 "env": [f"GPUSLICE_SIM_NODE={DIRECTORY}"],
-                "mounts": [*mounts, _mount(DIRECTORY, DIRECTORY, "rw")],
+                "mounts": [
+                    *mounts,
+                    _mount(DIRECTORY, DIRECTORY, "rw"),
+                    # A driver knows every cgroup; the simulated one lives in the program, and
+                    # looks here when a program stands behind the kernel's wall.
+                    _mount(CGROUPS, DIRECTORY / "cgroup", "ro"),
+                ],
             },
         }
 

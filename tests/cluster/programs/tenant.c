@@ -1,6 +1,6 @@
 /* What a tenant of a GPU does, and what it sees there.
  *
- *     tenant [MIB]     takes so much memory in pieces of 1 MiB, by default as much as it gets; then waits
+ *     tenant [MIB]     takes so much memory, by default as much as it gets, in pieces of 2 MiB; then waits
  *     tenant spin      keeps the GPU busy with kernels of a millisecond, for ever
  *
  * Says for each GPU it sees, in their order: `gpu N UUID total=BYTES free=BYTES`, then `took=MIB` and, if an allocation
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PIECE ((size_t)1 << 20)
+#define PIECE ((size_t)2 << 20) /* what the driver takes at least */
 #define KERNELS_AHEAD 4
 
 static void check(CUresult result, const char *what) {
@@ -42,7 +42,7 @@ static void take(unsigned long pieces) {
     CUresult result = CUDA_SUCCESS;
     for (CUdeviceptr pointer; taken < pieces && !(result = cuMemAlloc(&pointer, PIECE)); taken++)
         continue;
-    printf(" took=%lu", taken);
+    printf(" took=%lu", taken * (PIECE >> 20));
     if (result)
         printf(" refused=%d", result);
     printf("\n");
@@ -80,7 +80,7 @@ int main(int argc, char **argv) {
         CHECK(cuDevicePrimaryCtxRetain(&context, device));
         CHECK(cuCtxSetCurrent(context));
         describe(i, device);
-        take(spins ? 0 : argc > 1 ? strtoul(argv[1], NULL, 10) : ~0UL);
+        take(spins ? 0 : argc > 1 ? strtoul(argv[1], NULL, 10) / (PIECE >> 20) : ~0UL);
     }
     printf("ready\n");
     if (spins)

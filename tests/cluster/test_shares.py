@@ -1,0 +1,68 @@
+"""Two shares of one GPU, by plugin and by claim: what the programs see, and who waits."""
+
+from collections.abc import Callable
+
+import pytest
+
+from . import tenants
+from .agreement import wait_agreed
+from .api import Object
+from .cluster import Cluster, wait
+from .tenants import MIB, OUT_OF_MEMORY
+
+MEMORY = 3000  # MiB
+
+
+def by_plugin(cluster: Cluster, namespace: str, name: str, cores: int, *command: str) -> None:
+    limits = {"gpucores": cores, "gpumem": MEMORY}
+    cluster.api.create("pods", tenants.pod(name, *command, limits=limits), namespace)
+
+
+def by_claim(cluster: Cluster, namespace: str, name: str, cores: int, *command: str) -> None:
+    cluster.api.create("resourceclaimtemplates", tenants.template(name, cores, MEMORY), namespace)
+    cluster.api.create("pods", tenants.pod(name, *command, template=name), namespace)
+
+
+Start = Callable[..., None]
+both_ways = pytest.mark.parametrize("start", [by_plugin, by_claim])
+
+
+@both_ways
+def test_a_program_sees_its_limit_and_is_refused_beyond(
+    cluster: Cluster, namespace: str, start: Start
+) -> None:
+    start(cluster, namespace, "one", 50)
+    (gpu,) = tenants.seen(cluster, namespace, "one")
+    assert gpu.total_bytes == MEMORY * MIB
+    assert gpu.free_bytes < gpu.total_bytes
+    assert gpu.refused == OUT_OF_MEMORY
+    assert gpu.free_bytes - 2 * MIB <= gpu.took_bytes <= gpu.free_bytes
+    wait_agreed(cluster)
+
+
+@both_ways
+def test_two_pods_share_a_gpu_and_a_third_waits_until_one_leaves(
+    cluster: Cluster, namespace: str, start: Start
+) -> None:
+    for name in ("one", "two"):
+        start(cluster, namespace, name, 50)
+    uuids = {gpu.uuid for name in ("one", "two") for gpu in tenants.seen(cluster, namespace, name)}
+    assert len(uuids) == 1
+    start(cluster, namespace, "three", 50)
+    wait("a sentence that says why", lambda: waiting_for(cluster.pod(namespace, "three")))
+    cluster.api.delete("pods", "one", namespace)
+    (gpu,) = tenants.seen(cluster, namespace, "three")
+    assert gpu.total_bytes == MEMORY * MIB
+    wait_agreed(cluster)
+
+
+def waiting_for(pod: Object) -> str:
+    """Why the scheduler leaves it waiting."""
+    return next(
+        (
+            one["message"]
+            for one in pod["status"].get("conditions", [])
+            if one["type"] == "PodScheduled" and one["status"] == "False"
+        ),
+        "",
+    )
