@@ -4,6 +4,7 @@ Never for the list of all pods: while an Allocate is under way, that can make th
 ids and hand them out twice (seen with kubelet 1.36.3, in 37 of 50 forced runs).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +56,18 @@ class PodResources:
                 f"The kubelet does not say what pod {namespace}/{name} holds "
                 f"({error.code().name}: {details})."
             ) from error
-        return tuple(
-            Held(container.name, devices.resource_name, frozenset(devices.device_ids))
-            for container in answer.pod_resources.containers
-            for devices in container.devices
-        )
+        return tuple(held(answer.pod_resources))
 
     async def close(self) -> None:
         if self._channel is not None:
             await self._channel.close()
+
+
+def held(pod: pb.PodResources) -> Iterator[Held]:
+    """The kubelet tells the ids of one resource in several pieces."""
+    for container in pod.containers:
+        ids: dict[str, set[str]] = {}
+        for devices in container.devices:
+            ids.setdefault(devices.resource_name, set()).update(devices.device_ids)
+        for resource, given in ids.items():
+            yield Held(container.name, resource, frozenset(given))
