@@ -133,8 +133,10 @@ cluster: $(VENV)/.installed $(VENV)/.dev-tools
 cluster-down: $(VENV)/.installed $(VENV)/.dev-tools
 	python -m tests.cluster.down $(NAME)
 
+# What takes minutes the first time is built before the tests, which have to end in time.
 cluster-test: $(VENV)/.installed $(VENV)/.dev-tools
-	GPUSLICE_KUBE=$(KUBE) pytest -rs tests/cluster
+	python -m tests.cluster.build $(KUBE)
+	GPUSLICE_KUBE=$(KUBE) pytest -rs tests/cluster tests/deploy
 
 # -- the rest --------------------------------------------------------------------------------------------------------
 
