@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from gpuslice_agent import run_directory
 from gpuslice_agent.errors import ConfigError
-from gpuslice_agent.model import MemoryResource, Order, Policy, StrangerPolicy, Unfit
+from gpuslice_agent.model import MemoryResource, NodeLabels, Order, Policy, StrangerPolicy, Unfit
 
 PREFIX = "GPUSLICE_"
 SERVICE_STATE = Path("/var/lib/gpuslice")
@@ -33,6 +33,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The same at rest; a scrape interval, so that metrics are never older than two of them."""
     driver_root: Path = Path("/")
     """The root below which NVIDIA's driver is: in a container, where it has the node's root."""
+    sysfs_dir: Path = Path("/sys")
+    """Where the kernel shows its devices."""
     nvml_deadline: Seconds = 5.0
     """Seconds an NVML call may take before its GPU counts as hung; healthy: milliseconds."""
     nvml_start_deadline: Seconds = 60.0
@@ -86,6 +88,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """A pod that fits on no GPU of this node waits, or is deleted."""
     unfit_seconds: Seconds = 60.0
     """How long a pod may find no room before it is deleted: room often comes back sooner."""
+    node_labels: NodeLabels = NodeLabels.API
+    """Who writes the node's labels: the agent, or Node Feature Discovery from a file in nfd_dir."""
+    nfd_dir: Path = Path("/etc/kubernetes/node-feature-discovery/features.d")
+    """Where Node Feature Discovery's worker reads features from files."""
 
 
 RIGHT = {
@@ -110,6 +116,7 @@ RIGHT = {
     "resource_prefix": "a domain such as nvidia.com",
     "slots_per_gpu": "a number from 1 to 256",
     "memory_resource": "gpumem, gpumem-percentage or none",
+    "node_labels": "api, nfd or none",
     "unfit": "wait or evict",
     "unfit_seconds": "seconds from 0.1 to 3600",
     "node_name": "a node's name",

@@ -102,7 +102,7 @@ class Agent:
         )
         self._strangers = Strangers(config.strangers)
         self._observer = Observer(
-            Gpus(self._nvml, path_of=partial(_path_of, config)),
+            Gpus(self._nvml, config.sysfs_dir, path_of=partial(_path_of, config)),
             self._shares,
             self._inventory,
             self._wall,

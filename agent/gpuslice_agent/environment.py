@@ -36,6 +36,7 @@ def simulated_environment(
         "LD_LIBRARY_PATH": ":".join(search),
         "GPUSLICE_SIM_NODE": str(node),
         "GPUSLICE_RUN_DIR": str(run_directory),
+        "GPUSLICE_SYSFS_DIR": str(node / "sys"),
     }
 
 

@@ -56,6 +56,14 @@ class MemoryResource(StrEnum):
     NONE = "none"
 
 
+class NodeLabels(StrEnum):
+    """Who writes the labels of the node in Kubernetes."""
+
+    API = "api"  # the agent, through the API server
+    NFD = "nfd"  # Node Feature Discovery, from a file that the agent writes
+    NONE = "none"
+
+
 class Unfit(StrEnum):
     """What becomes of a pod that the scheduler sent here and that fits on no GPU."""
 

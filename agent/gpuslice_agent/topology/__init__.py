@@ -5,7 +5,9 @@
 node has.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from gpuslice_agent.topology.facts import GpuFacts, Link, LinkEnd
 from gpuslice_agent.topology.pci import Nic, PciPlace, read_nics, read_place, short_address
@@ -20,6 +22,7 @@ __all__ = [
     "PlacedGpu",
     "Relation",
     "Topology",
+    "place",
     "read_nics",
     "read_place",
     "short_address",
@@ -53,6 +56,9 @@ class Topology:
     def nic_relation(self, gpu: PlacedGpu, nic: Nic) -> Relation:
         return between_places(gpu.place, nic.place)
 
+    def between_nics(self, one: Nic, other: Nic) -> Relation:
+        return between_places(one.place, other.place)
+
     def nearest_nics(self, gpu: PlacedGpu) -> tuple[Nic, ...]:
         """Those it should send through: as near as any, and not on another socket."""
         if not self.nics:
@@ -62,3 +68,9 @@ class Topology:
         if nearest.kind == "SYS":
             return ()
         return tuple(nic for nic in self.nics if relations[nic.name] == nearest)
+
+
+def place(facts: Iterable[GpuFacts], sysfs: Path) -> Topology:
+    """What NVML said, together with what sysfs says now."""
+    gpus = tuple(PlacedGpu(one, read_place(sysfs, one.pci_address)) for one in facts)
+    return Topology(gpus, read_nics(sysfs))
