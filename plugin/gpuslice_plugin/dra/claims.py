@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from gpuslice_agent.model import (
     Gpu,
@@ -35,9 +36,10 @@ class ClaimReference:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One device that the scheduler gave to the claim. `position` is among all of the claim's."""
+    """One device that the scheduler gave to the claim."""
 
-    position: int
+    position: int  # among all of the claim's
+    ordinal: int  # among those of its request
     request: str  # as the kubelet knows it: a subrequest's is cut off
     pool: str
     device: str
@@ -70,8 +72,9 @@ def read(document: Object, reference: ClaimReference, pool: str) -> Claim:
         raise ClaimError(f"The claim {reference} is not allocated.")
     devices = part(allocation, "devices")
     configs = parts(devices, "config")
+    ordinals: dict[str, count[int]] = {}
     results = tuple(
-        _result(position, result, configs)
+        _result(position, next(ordinals.setdefault(_main(result), count())), result, configs)
         for position, result in enumerate(parts(devices, "results"))
         if result["driver"] == DRIVER and result["pool"] == pool
     )
@@ -104,20 +107,25 @@ def cdi_name(uid: str, position: int) -> str:
     return f"{uid}-{position}"
 
 
-def _result(position: int, result: Object, configs: Sequence[Object]) -> Result:
+def _result(position: int, ordinal: int, result: Object, configs: Sequence[Object]) -> Result:
     consumed = part(result, "consumedCapacity")
-    request: str = result["request"]
     return Result(
         position=position,
-        request=request.partition("/")[0],
+        ordinal=ordinal,
+        request=_main(result),
         pool=result["pool"],
         device=result["device"],
         share_id=result.get("shareID") or "",
         cores=consumed.get(CORES, ""),
         memory=consumed.get(MEMORY, ""),
         admin=bool(result.get("adminAccess")),
-        config=_config(request, configs),
+        config=_config(result["request"], configs),
     )
+
+
+def _main(result: Object) -> str:
+    """The request, without the alternative of it that was chosen."""
+    return str(result["request"]).partition("/")[0]
 
 
 def _config(request: str, configs: Iterable[Object]) -> ShareConfig:
@@ -157,7 +165,7 @@ def _owner(claim: Claim, result: Result) -> Owner:
     return Owner(
         name=f"claim {reference}",
         kind=OwnerKind.CLAIM,
-        key=f"claim/{reference.uid}/{result.request}/{result.position}",
+        key=f"claim/{reference.uid}/{result.request}/{result.ordinal}",
         namespace=reference.namespace,
         pod=claim.pods[0] if len(claim.pods) == 1 else "",
         claim=reference.name,
