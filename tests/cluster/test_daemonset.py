@@ -19,10 +19,12 @@ ACCOUNT = "system:serviceaccount:gpuslice:gpuslice-agent"
 MIB = 1 << 20
 # Rights for what does not happen here, and other tests make happen.
 IN_NEED_ONLY = {
+    ("update", "resourceslices"),  # a GPU's health changes
+    ("delete", "resourceslices"),  # a GPU is gone
     ("delete", "pods"),  # `unfit: evict`, two pods with one set of devices, a dead GPU
     ("patch", "pods/status"),  # DisruptionTarget, before such a pod is deleted
-    ("associated-node:update", "resourceclaims/driver"),  # asked for by the API server itself
-    ("associated-node:patch", "resourceclaims/driver"),
+    ("create", "events"),  # a pod that has to wait
+    ("associated-node:patch", "resourceclaims/driver"),  # looked up by the API server itself
 }
 
 
