@@ -140,14 +140,13 @@ def _of_containers(world: World) -> Iterator[str]:
 
 def _asked(asked: Object, found: Sequence[Share], world: World) -> list[tuple[int, int]]:
     """The sizes of the shares that these limits mean (the table of the device plugin)."""
-    cores = int(asked.get("nvidia.com/gpucores", 0))
-    memory = asked.get("nvidia.com/gpumem")
-    count = int(asked.get("nvidia.com/gpu", 1))
+    amount = {name.removeprefix("nvidia.com/"): parse(many) for name, many in asked.items()}
+    cores, count = amount.get("gpucores", 0), amount.get("gpu", 1)
     total = {gpu.uuid: gpu.memory_bytes for gpu in world.snapshot.gpus}
     if not found:
         return [(-1, -1)]
-    if memory is not None:
-        return [(cores, int(memory) * MIB)] * count
+    if "gpumem" in amount:
+        return [(cores, amount["gpumem"] * MIB)] * count
     if cores:
         return sorted((cores, total[share.gpu_uuid] * cores // 100) for share in found)
     return sorted((100, total[share.gpu_uuid]) for share in found)

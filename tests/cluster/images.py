@@ -77,16 +77,19 @@ def _make_tenant(target: Path) -> None:
         ],
         check=True,
     )
-    program = target / "tenant"
+    program, alone = target / "tenant", target / "static-tenant"
     _compile(program, "tenant.c", "-lcuda")
+    _compile(alone, "static_tenant.c", "-static")
     ours = {
         "usr/local/bin/tenant": program,
+        "usr/local/bin/static-tenant": alone,
         "usr/local/share/gpuslice.ptx": c_programs.KERNELS,
         f"usr/local/lib/python{PYTHON}/dist-packages": packages,
     }
     _write(target / "tenant.tar", TENANT, [_layer({"": debian()}), _layer(ours)], ["sleep", "inf"])
     shutil.rmtree(packages)
     program.unlink()
+    alone.unlink()
 
 
 def _bindings() -> list[str]:

@@ -1,12 +1,13 @@
 /* What a tenant of a GPU does, and what it sees there.
  *
  *     tenant [MIB]     takes so much memory, by default as much as it gets, in pieces of 2 MiB; then waits
- *     tenant spin      keeps the GPU busy with kernels of a millisecond, for ever
+ *     tenant spin      keeps the last GPU busy with kernels of a millisecond, for ever
  *
  * Says for each GPU it sees, in their order: `gpu N UUID total=BYTES free=BYTES`, then `took=MIB` and, if an allocation
  * was refused, `refused=ERROR`. The last line is `ready`.
  */
 #include <cuda.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,10 +68,17 @@ static void spin(const char *kernels) {
     }
 }
 
+/* Process 1 of a container ignores the signals that it does not handle. */
+static void end(int number) {
+    (void)number;
+    _exit(0);
+}
+
 int main(int argc, char **argv) {
     int count;
     int spins = argc > 1 && !strcmp(argv[1], "spin");
     setvbuf(stdout, NULL, _IOLBF, 0);
+    signal(SIGTERM, end);
     CHECK(cuInit(0));
     CHECK(cuDeviceGetCount(&count));
     for (int i = 0; i < count; i++) {
