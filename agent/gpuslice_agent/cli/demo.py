@@ -22,8 +22,8 @@ from gpuslice_agent.run_directory import locate
 
 PROFILE = "2xa100-80g"
 MIB, GIB = 2**20, 2**30
-# The tenants work a little longer than is measured, so that both are busy all of that time.
-MARGIN_SECONDS = 0.5
+# The tenants begin a little sooner than is measured, so that both are busy all of that time.
+LEAD_SECONDS = 0.5
 
 
 @click.command()
@@ -64,15 +64,14 @@ def _compete(
     directory = locate(environment, os.getuid())
     with connect_or_start(directory, environment) as client, ExitStack() as stack:
         tenants = [
-            stack.enter_context(start(ask, environment, steps_per_us, seconds))
-            for ask in _asks(client)
+            stack.enter_context(start(ask, environment, steps_per_us)) for ask in _asks(client)
         ]
         memory = [tenant.memory() for tenant in tenants]
         for tenant in tenants:
             tenant.go()
-        time.sleep(MARGIN_SECONDS)
+        time.sleep(LEAD_SECONDS)
         started, before = _gpu_time(client, node, tenants)
-        _show_live(client, time.monotonic() + seconds - 2 * MARGIN_SECONDS, console)
+        _show_live(client, time.monotonic() + seconds - LEAD_SECONDS, console)
         ended, after = _gpu_time(client, node, tenants)
         for tenant in tenants:
             tenant.finish()

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,20 +51,23 @@ class Tenant:
         return Memory(**_read(self.process))
 
     def go(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+        self._tell("go")
 
     def finish(self) -> None:
+        self._tell("stop")
         _read(self.process)
+
+    def _tell(self, word: str) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended: what it says next is nothing
+            self.process.stdin.write(word + "\n")
+            self.process.stdin.flush()
 
 
 @contextmanager
-def start(
-    ask: Ask, environment: Mapping[str, str], steps_per_us: int, seconds: float
-) -> Generator[Tenant]:
+def start(ask: Ask, environment: Mapping[str, str], steps_per_us: int) -> Generator[Tenant]:
     share = ("--gpu", ask.gpu_uuid, "--cores", str(ask.cores), "--mem", str(ask.memory_bytes))
-    work = (*_kernels(), "--seconds", str(seconds), "--steps-per-us", str(steps_per_us))
+    work = (*_kernels(), "--steps-per-us", str(steps_per_us))
     process = subprocess.Popen(
         [*RUN, *share, "--", *TENANT, *work],
         env=environment,

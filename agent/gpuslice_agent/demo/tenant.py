@@ -1,9 +1,10 @@
 """One tenant of the demo: takes all the memory it can get, then keeps the GPU busy.
 
-It talks to whoever started it in lines of JSON, and waits for a line before it starts to work:
+It talks to whoever started it in lines of JSON, and works from one line that it hears to the next:
 
     → {"free_bytes": …, "total_bytes": …, "taken_bytes": …, "refused": true}
     ← (any line)
+    ← (any line, or the end of its input)
     → {"launches": …}
 """
 
@@ -11,6 +12,7 @@ import argparse
 import ctypes
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -27,7 +29,6 @@ CALIBRATION_STEPS_PER_US = 1000
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ptx", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--steps-per-us", type=int, default=CALIBRATION_STEPS_PER_US)
     parser.add_argument("--calibrate", action="store_true")
     options = parser.parse_args()
@@ -40,7 +41,7 @@ def main() -> None:
     taken, refused = _take_all(driver)
     _say({"free_bytes": free, "total_bytes": total, "taken_bytes": taken, "refused": refused})
     sys.stdin.readline()
-    _say({"launches": _keep_busy(driver, spin, options.steps_per_us, options.seconds)})
+    _say({"launches": _keep_busy(driver, spin, options.steps_per_us, _next_line())})
 
 
 def _take_all(driver: Driver) -> tuple[int, bool]:
@@ -59,11 +60,25 @@ def _take_all(driver: Driver) -> tuple[int, bool]:
     return taken, refused
 
 
-def _keep_busy(driver: Driver, spin: ctypes.c_void_p, steps_per_us: int, seconds: float) -> int:
+def _next_line() -> threading.Event:
+    """Set when it has been heard."""
+    heard = threading.Event()
+
+    def hear() -> None:
+        sys.stdin.readline()
+        heard.set()
+
+    threading.Thread(target=hear, daemon=True).start()
+    return heard
+
+
+def _keep_busy(
+    driver: Driver, spin: ctypes.c_void_p, steps_per_us: int, stop: threading.Event
+) -> int:
     """One kernel is always queued behind the running one: the GPU never waits for the host."""
     events = [driver.event() for _ in range(QUEUE)]
-    launches, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
+    launches = 0
+    while not stop.is_set():
         event = events[launches % QUEUE]
         driver.wait(event)
         driver.launch(spin, ctypes.c_uint64(KERNEL_NS), ctypes.c_uint32(steps_per_us))
