@@ -8,7 +8,7 @@ import pytest
 from gpuslice_agent import native_files
 
 from .card import Card
-from .loads import MEMORY_BYTES, Done, Load, Loads, all_started, work
+from .loads import LEAVES_IDLE, MEMORY_BYTES, Done, Load, Loads, all_started, work
 from .record import Record
 from .tenants import share_files, share_of
 
@@ -65,7 +65,9 @@ def test_a_capped_share_gets_its_percentage_however_it_launches(
     note(record, loads, what, load, done)
     worked = done.end_ns - done.start_ns
     record.measured(f"{what}: as charged", 100 * charged / worked, "%")
-    record.expect(what, 30, loads.percent(load, done), 1 + slack, "%")
+    # When a kernel that was waited for began and ended is known to a microsecond or two each.
+    tolerance = 2 if load.mode in LEAVES_IDLE else 1
+    record.expect(what, 30, loads.percent(load, done), tolerance + slack, "%")
 
 
 def test_kernels_longer_than_a_turn_are_paid_for_afterwards(
