@@ -5,7 +5,7 @@
 #include "context.h"
 #include "module.h"
 
-#define STACK_DEPTH 256
+#define STACK_DEPTH 32 /* thread-local, see CMakeLists.txt */
 #define FLAGS_KNOWN (CU_CTX_SCHED_MASK | CU_CTX_FLAGS_MASK)
 
 struct context *contexts;
