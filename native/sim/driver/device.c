@@ -41,30 +41,81 @@ static int gpu_named(const char *entry) {
     return found;
 }
 
-static bool is_visible(unsigned gpu) {
-    return device_of_gpu(gpu) != CU_DEVICE_INVALID;
+/* What CUDA_VISIBLE_DEVICES names, or what there is: GPUs, and MIG devices by their own names. */
+struct candidate {
+    unsigned gpu;
+    bool is_instance;
+    struct mig_place instance;
+};
+struct candidates {
+    unsigned count;
+    struct candidate all[DEVICES_MAX];
+};
+
+/* False: the entry names nothing, or the same as another. */
+static bool add_candidate(struct candidates *candidates, const char *entry) {
+    struct candidate candidate = {0};
+    if (strncmp(entry, "MIG-", 4) == 0) {
+        candidate.is_instance = engine_instance_named(entry, &candidate.instance);
+        if (!candidate.is_instance)
+            return false;
+        candidate.gpu = candidate.instance.gpu;
+    } else {
+        int gpu = gpu_named(entry);
+        if (gpu < 0)
+            return false;
+        candidate.gpu = (unsigned)gpu;
+        for (unsigned i = 0; i < candidates->count; i++)
+            if (!candidates->all[i].is_instance && candidates->all[i].gpu == candidate.gpu)
+                return false;
+    }
+    candidates->all[candidates->count++] = candidate;
+    return true;
+}
+
+static CUresult find_candidates(struct candidates *candidates) {
+    const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    for (unsigned gpu = 0; !text && gpu < engine_gpu_count(); gpu++)
+        candidates->all[candidates->count++] = (struct candidate){.gpu = gpu};
+    char *copy = text ? strdup(text) : NULL, *rest = copy;
+    if (text && !copy)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    for (char *entry; (entry = strsep(&rest, ",")) && candidates->count < DEVICES_MAX;) {
+        entry += strspn(entry, " ");
+        entry[strcspn(entry, " ")] = '\0';
+        if (!add_candidate(candidates, entry))
+            break; /* the list ends at the first entry that is wrong */
+    }
+    free(copy);
+    return CUDA_SUCCESS;
+}
+
+/* CUDA shows a process one MIG device and nothing else, or whole GPUs. A GPU in MIG mode stands for its first one. */
+static bool see_instance(const struct candidates *candidates) {
+    for (unsigned i = 0; i < candidates->count; i++) {
+        struct candidate candidate = candidates->all[i];
+        if (!candidate.is_instance && engine_gpu_partitioned(candidate.gpu))
+            candidate.is_instance = engine_instance_at(candidate.gpu, 0, &candidate.instance);
+        if (!candidate.is_instance || engine_enter_instance(candidate.instance) < 0)
+            continue;
+        visible[0] = candidate.gpu;
+        visible_count = 1;
+        return true;
+    }
+    return false;
 }
 
 CUresult device_choose_visible(void) {
-    const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    struct candidates candidates = {0};
     visible_count = 0;
-    if (!text) {
-        for (unsigned gpu = 0; gpu < engine_gpu_count(); gpu++)
-            visible[visible_count++] = gpu;
-    } else {
-        char *copy = strdup(text), *rest = copy;
-        if (!copy)
-            return CUDA_ERROR_OUT_OF_MEMORY;
-        for (char *entry; (entry = strsep(&rest, ",")) && visible_count < DEVICES_MAX;) {
-            entry += strspn(entry, " ");
-            entry[strcspn(entry, " ")] = '\0';
-            int gpu = gpu_named(entry);
-            if (gpu < 0 || is_visible((unsigned)gpu))
-                break; /* the list ends at the first entry that is wrong */
-            visible[visible_count++] = (unsigned)gpu;
-        }
-        free(copy);
-    }
+    CUresult result = find_candidates(&candidates);
+    if (result)
+        return result;
+    if (see_instance(&candidates))
+        return CUDA_SUCCESS;
+    for (unsigned i = 0; i < candidates.count; i++)
+        if (!engine_gpu_partitioned(candidates.all[i].gpu))
+            visible[visible_count++] = candidates.all[i].gpu;
     return visible_count ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
 }
 
@@ -122,8 +173,12 @@ CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device) {
     return CUDA_SUCCESS;
 }
 
+/* The first version knows no MIG: it names the GPU. */
 CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device) {
-    return cuDeviceGetUuid_v2(uuid, device);
+    CUresult result = cuDeviceGetUuid_v2(uuid, device);
+    if (!result)
+        memcpy(uuid->bytes, engine_gpu_whole(visible[device])->uuid_bytes, sizeof uuid->bytes);
+    return result;
 }
 
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {

@@ -15,10 +15,13 @@ static inline uint64_t blocks_of(uint64_t bytes) {
 int blocks_take(struct member *member, unsigned gpu, uint64_t blocks);
 void blocks_give(struct member *member, unsigned gpu, uint64_t blocks);
 
-/* Under walls_lock(). -ENOMEM. */
+/* Under the lock, for a process by its index: what everybody together has taken of the GPU, or of the instance of it
+ * that the process sees. */
+uint64_t blocks_used(struct node_file *node, unsigned process, unsigned gpu);
+/* Under walls_lock(). -ENOMEM; -ENODEV: its instance is gone, or the GPU is cut into some. */
 int blocks_charge_new(struct node_file *node, unsigned process, unsigned gpu, uint64_t blocks);
 /* Under the lock, for a process by its index: whatever its cgroup may hold, for it is given what is there already.
- * -ENOMEM. */
+ * The same errors. */
 int blocks_charge(struct node_file *node, unsigned process, unsigned gpu, uint64_t blocks);
 void blocks_refund(struct node_file *node, unsigned process, unsigned gpu, uint64_t blocks);
 

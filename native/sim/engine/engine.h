@@ -30,8 +30,19 @@
 int engine_attach(void);
 
 unsigned engine_gpu_count(void);
-/* What never changes: name, UUID, PCI address, clocks, sizes, bandwidths, links. NULL for an index out of range. */
+/* What never changes: name, UUID, PCI address, clocks, sizes, bandwidths, links. NULL for an index out of range. Of a
+ * GPU that this process sees one compute instance of: the instance's. */
 const struct sim_gpu *engine_gpu(unsigned gpu);
+/* The GPU itself in any case. */
+const struct sim_gpu *engine_gpu_whole(unsigned gpu);
+
+/* Whether the GPU is in MIG mode: as a whole it can then not be used. */
+bool engine_gpu_partitioned(unsigned gpu);
+/* Its MIG devices in the order of their ids; a MIG device by a name that CUDA_VISIBLE_DEVICES takes. False: none. */
+bool engine_instance_at(unsigned gpu, unsigned index, struct mig_place *ret_place);
+bool engine_instance_named(const char *name, struct mig_place *ret_place);
+/* From now on this process sees this compute instance in place of its GPU. -ENODEV: it is gone. */
+int engine_enter_instance(struct mig_place place);
 
 /* --- memory ------------------------------------------------------------------------------------------------- */
 /* Device pointers are host addresses: a range of this process's address space, set aside at engine_attach(), holds

@@ -7,8 +7,9 @@
 
 #define SIM_GPUS_MAX 16u
 #define SIM_LINKS_MAX 18u /* NVLinks of one GPU */
+#define SIM_MIG_PROFILES 8u
 
-enum sim_architecture { SIM_TURING = 6, SIM_AMPERE = 7, SIM_HOPPER = 9 }; /* NVML_DEVICE_ARCH_* */
+enum sim_architecture { SIM_TURING = 6, SIM_AMPERE = 7, SIM_HOPPER = 9, SIM_BLACKWELL = 10 }; /* NVML_DEVICE_ARCH_* */
 
 /* Where an NVLink ends. */
 enum sim_link_end { SIM_LINK_NONE = 0, SIM_LINK_GPU = 1, SIM_LINK_SWITCH = 2 };
@@ -22,6 +23,24 @@ struct sim_pci {
 struct sim_link {
     uint32_t end;  /* enum sim_link_end */
     uint32_t peer; /* index of the GPU or the switch at the other end */
+};
+
+/* Names a compute instance, that is a MIG device, by the GPU's index and the ids of the instances. */
+struct mig_place {
+    unsigned gpu, gpu_instance, compute_instance;
+};
+
+/* One way to cut a GPU instance out of a GPU. */
+struct sim_mig_profile {
+    char name[16];    /* "1g.10gb+me" */
+    uint32_t profile; /* NVML_GPU_INSTANCE_PROFILE_* */
+    uint32_t id;      /* the number that nvidia-smi takes */
+    uint32_t count;   /* how many a GPU can have */
+    uint32_t slices;  /* of compute */
+    uint32_t size;    /* memory slices */
+    uint32_t starts;  /* where it may begin: bit i for memory slice i */
+    uint32_t sm_count, copy_engines, decoders, jpegs, ofas;
+    uint64_t memory_mib;
 };
 
 struct sim_gpu {
@@ -63,9 +82,10 @@ struct sim_gpu {
     uint32_t link_version;
     struct sim_link links[SIM_LINKS_MAX];
 
-    uint32_t has_ecc, has_mig, has_fan, has_row_remapping; /* 0 or 1 */
-    uint32_t mig_slices;                                   /* compute slices when MIG is on: 7, or 0 */
-    uint64_t reserved[16];
+    uint32_t has_ecc, has_row_remapping; /* 0 or 1 */
+    uint32_t mig_slices;                 /* compute slices when MIG is on; 0: it has no MIG */
+    uint32_t mig_profile_count;
+    struct sim_mig_profile mig_profiles[SIM_MIG_PROFILES];
 };
 
 struct sim_node_info {

@@ -164,6 +164,7 @@ static void enter(struct member *member, bool observer) {
     memset(process->gpus, 0, sizeof process->gpus); /* of no meaning until `live` */
     process->place = process->walls_seen = 0;
     memset(process->walls, 0, sizeof process->walls);
+    process->instance = 0;
     memset(node->lanes[member->index], 0, sizeof node->lanes[member->index]);
     introduce(process);
     journal_put(node, &process->observer, observer);

@@ -70,6 +70,31 @@ int node_create(const char *directory, const char *profile, unsigned gpus, uint6
     return result;
 }
 
+void node_explain(const char *directory, int error, char reason[256]) {
+    char path[PATH_MAX];
+    struct {
+        uint64_t magic;
+        uint32_t version;
+    } head = {0};
+    snprintf(path, sizeof path, "%s/" NODE_FILE, directory);
+    int fd = error == -EPROTO ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        if (read(fd, &head, sizeof head) != (ssize_t)sizeof head)
+            head.magic = 0;
+        close(fd);
+    }
+    if (error == -ENOENT)
+        snprintf(reason, 256, "%.200s holds no simulated node.", directory);
+    else if (head.magic == NODE_MAGIC)
+        snprintf(reason, 256,
+                 "%.120s holds a simulated node of another gpuslice (layout %u, this one knows %u): make it anew.",
+                 directory, head.version, NODE_VERSION);
+    else if (error == -EPROTO)
+        snprintf(reason, 256, "%.200s holds a file 'node' that is no simulated node.", directory);
+    else
+        refuse(reason, -error, "cannot open the simulated node in", directory);
+}
+
 int node_map(const char *directory, struct node_file **ret_node) {
     char path[PATH_MAX];
     if (snprintf(path, sizeof path, "%s/" NODE_FILE, directory) >= (int)sizeof path)

@@ -14,7 +14,7 @@
 #include "gpu.h"
 
 #define NODE_MAGIC UINT64_C(0x31656e6f4e6d6973)
-#define NODE_VERSION 1u
+#define NODE_VERSION 2u
 #define NODE_FILE "node"
 #define NODE_CGROUPS "cgroup" /* beside it, where a container was given a view of all cgroups */
 
@@ -26,7 +26,9 @@
 #define NODE_ENDED 4096u /* ended processes that are remembered */
 #define NODE_SHARED_TICKETS 65536u
 #define NODE_JOURNAL 16384u
-#define NODE_WALLS 512u /* cgroups with limits; a kubelet runs 110 pods unless told otherwise */
+#define NODE_WALLS 512u        /* cgroups with limits; a kubelet runs 110 pods unless told otherwise */
+#define NODE_GPU_INSTANCES 15u /* ids of GPU instances: 0 is the whole GPU, 1 and 2 its halves, and so on (mig.c) */
+#define NODE_COMPUTE_INSTANCES 8u
 
 /* A process lives exactly as long as its byte of the node file, counted from here, is locked (process.c). */
 #define NODE_LOCK_BASE UINT64_C(0x4000000000000000)
@@ -70,6 +72,7 @@ struct node_process {
     uint64_t place;                  /* cgroup_own_place() when it last looked for walls */
     uint64_t walls_seen;             /* it has looked at those with `since` up to this */
     uint64_t walls[NODE_WALLS / 64]; /* a bit for each that it stands behind */
+    uint64_t instance;               /* the one compute instance it sees: mig_name(); 0: whole GPUs */
     struct node_process_gpu gpus[SIM_GPUS_MAX];
 };
 
@@ -87,6 +90,23 @@ struct node_gpu_state {
     struct node_meter meter;
     uint64_t accounting; /* NVML's accounting mode */
     uint64_t reserved[7];
+};
+
+struct node_compute_instance {
+    uint64_t slices, start; /* of compute, within its GPU instance; 0 slices: there is none */
+};
+
+/* Numbered by its id. */
+struct node_gpu_instance {
+    uint64_t profile; /* 1 + index among the GPU's mig_profiles; 0: there is none */
+    uint64_t start;   /* memory slice */
+    uint64_t used_blocks;
+    struct node_compute_instance compute[NODE_COMPUTE_INSTANCES]; /* by id */
+};
+
+struct node_mig {
+    uint64_t enabled, pending; /* pending: what it will be after a reset */
+    struct node_gpu_instance instances[NODE_GPU_INSTANCES];
 };
 
 enum node_op_class {
@@ -180,6 +200,7 @@ struct node_file {
     uint64_t walls_made;          /* ever */
     struct node_timeline timeline;
     struct node_gpu_state gpu_states[SIM_GPUS_MAX];
+    struct node_mig mig[SIM_GPUS_MAX];
     struct node_process processes[NODE_PROCESSES];
     uint64_t lanes[NODE_PROCESSES][SIM_GPUS_MAX][NODE_LANES]; /* when each copy engine is free */
     struct node_object objects[NODE_OBJECTS];
@@ -197,6 +218,8 @@ int node_create(const char *directory, const char *profile, unsigned gpus, uint6
                 char *reason);
 /* Maps an existing node. -ENOENT, -EPROTO. */
 int node_map(const char *directory, struct node_file **ret_node);
+/* Why it could not, as a sentence. */
+void node_explain(const char *directory, int error, char reason[256]);
 /* Fills node->info and node->gpus. -EINVAL: no such profile, or it has not that many GPUs. */
 int profile_fill(struct node_file *node, const char *profile, unsigned gpus, uint64_t seed);
 /* The name of profile i, NULL after the last. */

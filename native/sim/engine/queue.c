@@ -110,7 +110,7 @@ static uint64_t peer_bandwidth(const struct sim_gpu *gpu, unsigned peer) {
 }
 
 static struct node_op queued(const struct engine_stream *stream, const struct engine_op *op) {
-    const struct sim_gpu *gpu = &engine_self.node->gpus[stream->gpu];
+    const struct sim_gpu *gpu = engine_gpu(stream->gpu);
     switch (op->kind) {
     case ENGINE_OP_KERNEL:
         return (struct node_op){.op_class = NODE_OP_GPU,

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "journal.h"
 #include "member.h"
 #include "physical.h"
@@ -45,8 +46,7 @@ void reap_process(struct member *member, unsigned index) {
         journal_commit(node);
     }
     for (unsigned g = 0; g < node->info.gpu_count; g++) {
-        journal_put(node, &node->gpu_states[g].used_blocks, node->gpu_states[g].used_blocks - process->gpus[g].blocks);
-        journal_put(node, &process->gpus[g].blocks, 0);
+        blocks_refund(node, index, g, process->gpus[g].blocks);
         journal_put(node, &process->gpus[g].contexts, 0);
     }
     if (!process->observer)

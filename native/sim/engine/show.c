@@ -5,11 +5,14 @@
  *     memory_total_bytes, memory_used_bytes     physical, over all processes, in blocks of 2 MiB
  *     busy_ns       wall time with any GPU work since the node was made
  *     utilization   percent of the last half to one and a half seconds with any GPU work
+ *     mig           null, or a list while the GPU is in MIG mode: gpu_instance, compute_instance, uuid, name,
+ *                   memory_total_bytes, memory_used_bytes (of the GPU instance)
  *   processes[]   every process that ever attached to a GPU of this node, the living first; of the ended the
  *                 latest 4096
  *     pid, pid_namespace (inode), start_time (clock ticks since boot), name
  *     alive, ended_ns (null while alive). A process that was killed ended, for the timeline, when anybody last
  *     looked at the node before its death was noticed; while anyone waits for a GPU that is every 10 ms or more often
+ *     mig         the MIG device it sees, as "GPU index/GPU instance/compute instance"; null: whole GPUs
  *     gpus[]      only those the process used
  *       index
  *       memory_bytes, memory_peak_bytes         physical, in blocks, context overhead included
@@ -22,6 +25,7 @@
 #include <stdlib.h>
 
 #include "blocks.h"
+#include "mig.h"
 #include "timeline.h"
 
 typedef unsigned long long ull;
@@ -37,16 +41,36 @@ static void text(FILE *out, const char *string) {
     fputc('"', out);
 }
 
-static void show_gpu(FILE *out, const struct node_file *node, unsigned g) {
+static void show_mig(FILE *out, struct node_file *node, unsigned g) {
+    struct mig_place place;
+    if (!node->mig[g].enabled) {
+        fputs("null", out);
+        return;
+    }
+    fputc('[', out);
+    for (unsigned i = 0; mig_device_at(node, g, i, &place); i++) {
+        struct sim_gpu view = mig_view(node, place);
+        fprintf(out, "%s{\"gpu_instance\": %u, \"compute_instance\": %u, \"uuid\": \"%s\", \"name\": ", i ? ", " : "",
+                place.gpu_instance, place.compute_instance, view.uuid);
+        text(out, view.name);
+        fprintf(out, ", \"memory_total_bytes\": %llu, \"memory_used_bytes\": %llu}", (ull)view.memory_bytes,
+                (ull)(mig_gpu_instance(node, g, place.gpu_instance)->used_blocks << BLOCK_SHIFT));
+    }
+    fputc(']', out);
+}
+
+static void show_gpu(FILE *out, struct node_file *node, unsigned g) {
     const struct node_gpu_state *state = &node->gpu_states[g];
     double rate = timeline_rate(&state->meter, node->timeline.now_ns, state->busy, 1);
     fprintf(out, "%s\n  {\"index\": %u, \"name\": ", g ? "," : "", g);
     text(out, node->gpus[g].name);
     fprintf(out,
             ", \"uuid\": \"%s\", \"memory_total_bytes\": %llu, \"memory_used_bytes\": %llu, \"busy_ns\": %llu, "
-            "\"utilization\": %.1f}",
+            "\"utilization\": %.1f, \"mig\": ",
             node->gpus[g].uuid, (ull)node->gpus[g].memory_bytes, (ull)(state->used_blocks << BLOCK_SHIFT),
             (ull)state->busy, rate * 100);
+    show_mig(out, node, g);
+    fputc('}', out);
 }
 
 static void show_identity(FILE *out, bool *first, const char *name, ull pid, ull pid_namespace, ull start_time) {
@@ -69,7 +93,13 @@ static void show_use(FILE *out, bool *first, unsigned g, ull blocks, ull peak, u
 
 static void show_living(FILE *out, const struct node_file *node, const struct node_process *process, bool *first) {
     show_identity(out, first, process->name, process->pid, process->pid_namespace, process->start_time);
-    fprintf(out, ", \"alive\": true, \"ended_ns\": null, \"gpus\": [");
+    fprintf(out, ", \"alive\": true, \"ended_ns\": null, \"mig\": ");
+    struct mig_place place = mig_place(process->instance);
+    if (process->instance)
+        fprintf(out, "\"%u/%u/%u\"", place.gpu, place.gpu_instance, place.compute_instance);
+    else
+        fputs("null", out);
+    fputs(", \"gpus\": [", out);
     bool first_gpu = true;
     for (unsigned g = 0; g < node->info.gpu_count; g++) {
         const struct node_process_gpu *use = &process->gpus[g];
@@ -80,7 +110,7 @@ static void show_living(FILE *out, const struct node_file *node, const struct no
 
 static void show_ended(FILE *out, const struct node_file *node, const struct node_ended *ended, bool *first) {
     show_identity(out, first, ended->name, ended->pid, ended->pid_namespace, ended->start_time);
-    fprintf(out, ", \"alive\": false, \"ended_ns\": %llu, \"gpus\": [", (ull)ended->ended_ns);
+    fprintf(out, ", \"alive\": false, \"ended_ns\": %llu, \"mig\": null, \"gpus\": [", (ull)ended->ended_ns);
     bool first_gpu = true;
     for (unsigned g = 0; g < node->info.gpu_count; g++)
         show_use(out, &first_gpu, g, 0, ended->gpus[g].blocks_peak, 0, ended->gpus[g].busy, ended->gpus[g].active);

@@ -83,8 +83,9 @@ static int show(const char *directory) {
     struct member member;
     int result = member_join(directory, true, &member);
     if (result < 0) {
-        fprintf(stderr, "gpuslice-sim-node: %s holds no simulated node of this version: %s.\n", directory,
-                strerror(-result));
+        char reason[256];
+        node_explain(directory, result, reason);
+        fprintf(stderr, "gpuslice-sim-node: %s\n", reason);
         return 1;
     }
     show_node(&member, stdout);

@@ -15,7 +15,7 @@ _Static_assert(PUTS_PER_RUNNING *NODE_CHANNELS + 32 <= NODE_JOURNAL, "one step o
 struct group {
     uint32_t process, gpu;
     uint64_t occupancy; /* sum over its running operations, of OCCUPANCY_ONE */
-    uint64_t sharers;   /* groups on that GPU */
+    uint64_t sharers;   /* groups on that GPU, in the same compute instance where it is cut into some */
 };
 
 /* Who runs, and when the next thing happens if nobody interferes. Too large for the stacks of some threads; the
@@ -158,6 +158,10 @@ static uint64_t earlier(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
+static bool together(const struct node_file *node, const struct group *a, const struct group *b) {
+    return a->gpu == b->gpu && node->processes[a->process].instance == node->processes[b->process].instance;
+}
+
 static void survey(struct node_file *node) {
     uint64_t now = node->timeline.now_ns;
     moment.group_count = moment.running_count = 0;
@@ -177,8 +181,7 @@ static void survey(struct node_file *node) {
     }
     for (unsigned g = 0; g < moment.group_count; g++)
         for (unsigned h = 0; h < moment.group_count; h++)
-            if (moment.groups[h].gpu == moment.groups[g].gpu)
-                moment.groups[g].sharers++;
+            moment.groups[g].sharers += together(node, &moment.groups[g], &moment.groups[h]);
     for (unsigned r = 0; r < moment.running_count; r++) {
         uint64_t left =
             wall_time(node->channels[moment.running[r]].remaining, slowdown(&moment.groups[moment.group_of[r]]));

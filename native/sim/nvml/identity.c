@@ -57,6 +57,22 @@ static nvmlReturn_t find(matches *is, const void *key, nvmlDevice_t *ret_device)
     return NVML_ERROR_NOT_FOUND;
 }
 
+/* As find(), among the MIG devices too. */
+static nvmlReturn_t find_any(matches *is, const void *key, nvmlDevice_t *ret_device) {
+    nvmlReturn_t result = find(is, key, ret_device);
+    struct mig_place place;
+    for (unsigned gpu = 0; result == NVML_ERROR_NOT_FOUND && gpu < nvml_self.node->info.gpu_count; gpu++) {
+        for (unsigned i = 0; result == NVML_ERROR_NOT_FOUND && instance_at(gpu, i, &place); i++) {
+            struct sim_gpu view = instance_view(place);
+            if (is(&view, key)) {
+                *ret_device = instance_handle(place);
+                result = NVML_SUCCESS;
+            }
+        }
+    }
+    return result;
+}
+
 static bool has_uuid(const struct sim_gpu *gpu, const void *uuid) {
     return strcmp(gpu->uuid, uuid) == 0;
 }
@@ -81,7 +97,7 @@ static bool has_address(const struct sim_gpu *gpu, const void *address) {
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device) {
-    return find(has_uuid, uuid, device);
+    return find_any(has_uuid, uuid, device);
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUIDV(const nvmlUUID_t *uuid, nvmlDevice_t *device) {
@@ -90,8 +106,8 @@ EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUIDV(const nvmlUUID_t *uuid, nvmlDevic
     if (uuid->version != nvmlUUID_v1)
         return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
     if (uuid->type == NVML_UUID_TYPE_ASCII)
-        return find(has_uuid, uuid->value.str, device);
-    return uuid->type == NVML_UUID_TYPE_BINARY ? find(has_uuid_bytes, uuid->value.bytes, device)
+        return find_any(has_uuid, uuid->value.str, device);
+    return uuid->type == NVML_UUID_TYPE_BINARY ? find_any(has_uuid_bytes, uuid->value.bytes, device)
                                                : NVML_ERROR_INVALID_ARGUMENT;
 }
 
@@ -109,13 +125,38 @@ EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *address, nvmlDe
 
 /* --- names -------------------------------------------------------------------------------------------------- */
 
-GETTER_TEXT(nvmlDeviceGetName, gpu->name)
-GETTER_TEXT(nvmlDeviceGetUUID, gpu->uuid)
+static nvmlReturn_t text_of(nvmlDevice_t device, bool name, char *buffer, unsigned length) {
+    struct target target;
+    nvmlReturn_t result = nvml_target(device, &target);
+    if (result != NVML_SUCCESS)
+        return result;
+    struct sim_gpu view = target.is_instance ? instance_view(target.place) : *target.gpu;
+    return nvml_text(name ? view.name : view.uuid, buffer, length);
+}
+
+EXPORT nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length) {
+    return text_of(device, true, name, length);
+}
+
+EXPORT nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length) {
+    return text_of(device, false, uuid, length);
+}
+
+EXPORT nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index) {
+    struct target target;
+    nvmlReturn_t result = nvml_target(device, &target);
+    if (result != NVML_SUCCESS)
+        return result;
+    if (!index)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *index = target.is_instance ? instance_index(target.place) : gpu_index(target.gpu);
+    return NVML_SUCCESS;
+}
+
 GETTER_TEXT(nvmlDeviceGetSerial, gpu->serial)
 GETTER_TEXT(nvmlDeviceGetVbiosVersion, gpu->vbios)
 GETTER_TEXT(nvmlDeviceGetBoardPartNumber, gpu->board_part)
 GETTER_TEXT(nvmlDeviceGetInforomImageVersion, "G506.0200.00.05")
-GETTER(nvmlDeviceGetIndex, unsigned int, gpu_index(gpu))
 GETTER(nvmlDeviceGetMinorNumber, unsigned int, gpu->minor)
 GETTER(nvmlDeviceGetModuleId, unsigned int, gpu_index(gpu))
 GETTER(nvmlDeviceGetBoardId, unsigned int, gpu->pci.bus << 8)
@@ -128,23 +169,6 @@ GETTER(nvmlDeviceGetNumaNodeId, unsigned int, gpu->numa_node)
 GETTER(nvmlDeviceGetBusType, nvmlBusType_t, NVML_BUS_TYPE_PCIE)
 GETTER(nvmlDeviceGetIrqNum, unsigned int, 64 + gpu_index(gpu))
 GETTER_PAIR(true, nvmlDeviceGetCudaComputeCapability, int, gpu->compute_major, gpu->compute_minor)
-
-EXPORT nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t device, nvmlDeviceAttributes_t *attributes) {
-    const struct sim_gpu *gpu;
-    nvmlReturn_t result = nvml_gpu(device, &gpu);
-    if (result != NVML_SUCCESS)
-        return result;
-    if (!attributes)
-        return NVML_ERROR_INVALID_ARGUMENT;
-    *attributes = (nvmlDeviceAttributes_t){.multiprocessorCount = gpu->sm_count,
-                                           .sharedCopyEngineCount = gpu->copy_engines,
-                                           .memorySizeMB = gpu->memory_bytes >> 20};
-    return NVML_SUCCESS;
-}
-
-EXPORT nvmlReturn_t nvmlDeviceGetAttributes(nvmlDevice_t device, nvmlDeviceAttributes_t *attributes) {
-    return nvmlDeviceGetAttributes_v2(device, attributes);
-}
 
 /* --- PCI ---------------------------------------------------------------------------------------------------- */
 

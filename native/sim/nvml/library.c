@@ -2,6 +2,7 @@
 #include "library.h"
 
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -106,6 +107,52 @@ nvmlReturn_t nvml_gpu(nvmlDevice_t device, const struct sim_gpu **ret_gpu) {
         }
     }
     return NVML_ERROR_INVALID_ARGUMENT;
+}
+
+/* Where in the node file's table of instances an address is. */
+static bool place_of(const void *address, struct mig_place *ret_place) {
+    const struct node_file *node = nvml_self.node;
+    size_t offset = (size_t)((const char *)address - (const char *)node->mig);
+    if ((const char *)address < (const char *)node->mig || offset >= sizeof node->mig)
+        return false;
+    ret_place->gpu = (unsigned)(offset / sizeof node->mig[0]);
+    offset %= sizeof node->mig[0];
+    const size_t first = offsetof(struct node_mig, instances);
+    if (offset < first)
+        return false;
+    ret_place->gpu_instance = (unsigned)((offset - first) / sizeof(struct node_gpu_instance));
+    offset = (offset - first) % sizeof(struct node_gpu_instance);
+    const size_t computes = offsetof(struct node_gpu_instance, compute);
+    if (offset < computes)
+        return false;
+    ret_place->compute_instance = (unsigned)((offset - computes) / sizeof(struct node_compute_instance));
+    return address == (const void *)instance_handle(*ret_place);
+}
+
+nvmlReturn_t nvml_instance(nvmlDevice_t device, struct mig_place *ret_place) {
+    nvmlReturn_t result = nvml_ready();
+    if (result != NVML_SUCCESS)
+        return result;
+    node_lock(&nvml_self);
+    bool there = place_of(device, ret_place) && mig_compute_instance(nvml_self.node, *ret_place);
+    node_unlock(&nvml_self);
+    return there ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT;
+}
+
+nvmlReturn_t nvml_target(nvmlDevice_t device, struct target *ret_target) {
+    nvmlReturn_t result = nvml_instance(device, &ret_target->place);
+    ret_target->is_instance = result == NVML_SUCCESS;
+    if (!ret_target->is_instance)
+        return nvml_gpu(device, &ret_target->gpu);
+    return nvml_gpu(gpu_handle(ret_target->place.gpu), &ret_target->gpu);
+}
+
+struct sim_gpu instance_view(struct mig_place place) {
+    node_lock(&nvml_self);
+    struct sim_gpu view =
+        mig_compute_instance(nvml_self.node, place) ? mig_view(nvml_self.node, place) : nvml_self.node->gpus[place.gpu];
+    node_unlock(&nvml_self);
+    return view;
 }
 
 nvmlReturn_t nvml_text(const char *text, char *buffer, unsigned length) {

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "member.h"
+#include "mig.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -20,6 +21,15 @@ nvmlReturn_t nvml_ready(void);
 nvmlReturn_t nvml_stub(void);
 /* NVML_ERROR_INVALID_ARGUMENT: no handle of ours. */
 nvmlReturn_t nvml_gpu(nvmlDevice_t device, const struct sim_gpu **ret_gpu);
+/* A GPU, or one MIG device of it: few calls take both. NVML_ERROR_INVALID_ARGUMENT: neither, or it is gone. */
+struct target {
+    const struct sim_gpu *gpu;
+    bool is_instance;
+    struct mig_place place; /* of an instance */
+};
+nvmlReturn_t nvml_target(nvmlDevice_t device, struct target *ret_target);
+/* Only a MIG device. */
+nvmlReturn_t nvml_instance(nvmlDevice_t device, struct mig_place *ret_place);
 /* Copies a string with its NUL. NVML_ERROR_INSUFFICIENT_SIZE. */
 nvmlReturn_t nvml_text(const char *text, char *buffer, unsigned length);
 
@@ -30,6 +40,17 @@ static inline unsigned gpu_index(const struct sim_gpu *gpu) {
 static inline nvmlDevice_t gpu_handle(unsigned index) {
     return (nvmlDevice_t)&nvml_self.node->gpus[index];
 }
+
+/* A MIG device's handle is the address of its compute instance in the node file. */
+static inline nvmlDevice_t instance_handle(struct mig_place place) {
+    struct node_gpu_instance *instance = &nvml_self.node->mig[place.gpu].instances[place.gpu_instance];
+    return (nvmlDevice_t)&instance->compute[place.compute_instance];
+}
+/* Among the MIG devices of its GPU; false: there is no index-th. */
+bool instance_at(unsigned gpu, unsigned index, struct mig_place *ret_place);
+unsigned instance_index(struct mig_place place);
+/* What CUDA and NVML say of it. */
+struct sim_gpu instance_view(struct mig_place place);
 
 /* What a GPU is doing now. */
 struct gpu_moment {

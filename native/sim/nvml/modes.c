@@ -8,9 +8,6 @@ GETTER(nvmlDeviceGetDisplayMode, nvmlEnableState_t, NVML_FEATURE_DISABLED)
 GETTER(nvmlDeviceGetDisplayActive, nvmlEnableState_t, NVML_FEATURE_DISABLED)
 GETTER(nvmlDeviceGetVirtualizationMode, nvmlGpuVirtualizationMode_t, NVML_GPU_VIRTUALIZATION_MODE_NONE)
 GETTER(nvmlDeviceGetNumFans, unsigned int, 0) /* cooled by the server's fans: their speed is not the GPU's to tell */
-GETTER(nvmlDeviceIsMigDeviceHandle, unsigned int, 0)
-GETTER(nvmlDeviceGetMaxMigDeviceCount, unsigned int, gpu->mig_slices)
-GETTER_PAIR(gpu->has_mig, nvmlDeviceGetMigMode, unsigned int, NVML_DEVICE_MIG_DISABLE, NVML_DEVICE_MIG_DISABLE)
 GETTER_PAIR(true, nvmlDeviceGetGspFirmwareMode, unsigned int, 1, 1)
 
 EXPORT nvmlReturn_t nvmlDeviceGetGspFirmwareVersion(nvmlDevice_t device, char *version) {
@@ -19,17 +16,6 @@ EXPORT nvmlReturn_t nvmlDeviceGetGspFirmwareVersion(nvmlDevice_t device, char *v
     return result != NVML_SUCCESS
                ? result
                : nvml_text(nvml_self.node->info.driver_version, version, NVML_GSP_FIRMWARE_VERSION_BUF_SIZE);
-}
-
-EXPORT nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned int index,
-                                                        nvmlDevice_t *mig_device) {
-    const struct sim_gpu *gpu;
-    nvmlReturn_t result = nvml_gpu(device, &gpu);
-    if (result != NVML_SUCCESS)
-        return result;
-    if (!mig_device || index >= (gpu->mig_slices ? gpu->mig_slices : 1))
-        return NVML_ERROR_INVALID_ARGUMENT;
-    return gpu->has_mig ? NVML_ERROR_NOT_FOUND : NVML_ERROR_NOT_SUPPORTED;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetAPIRestriction(nvmlDevice_t device, nvmlRestrictedAPI_t api,

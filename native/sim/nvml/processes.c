@@ -14,18 +14,18 @@
 struct seen_process {
     uint64_t pid, pid_namespace;
 };
-
 struct gpu_process {
     unsigned pid; /* as this process sees it */
+    unsigned gpu_instance, compute_instance;
     uint64_t used_bytes;
     double busy; /* 0 to 1: its part of the GPU, of about the last second */
 };
 
 /* Fills up to NODE_PROCESSES; how many. Processes without a pid here are left out, as the driver leaves them out. */
-static unsigned processes_on(const struct sim_gpu *gpu, struct gpu_process *processes) {
+static unsigned processes_on(const struct target *target, struct gpu_process *processes) {
     struct node_file *node = nvml_self.node;
     struct seen_process *seen = calloc(NODE_PROCESSES, sizeof *seen);
-    unsigned count = 0, g = gpu_index(gpu);
+    unsigned count = 0, g = gpu_index(target->gpu);
     if (!seen)
         return 0;
     node_lock(&nvml_self);
@@ -36,8 +36,13 @@ static unsigned processes_on(const struct sim_gpu *gpu, struct gpu_process *proc
         const struct node_process_gpu *use = &process->gpus[g];
         if (!process->live || process->observer || use->contexts == 0)
             continue;
+        if (target->is_instance && process->instance != mig_name(target->place))
+            continue;
+        struct mig_place place = mig_place(process->instance);
         seen[count] = (struct seen_process){process->pid, process->pid_namespace};
         processes[count++] = (struct gpu_process){
+            .gpu_instance = process->instance ? place.gpu_instance : NO_INSTANCE,
+            .compute_instance = process->instance ? place.compute_instance : NO_INSTANCE,
             .used_bytes = use->blocks << BLOCK_SHIFT,
             .busy = timeline_rate(&use->meter, node->timeline.now_ns, use->busy, 1 << NODE_TIME_SHIFT)};
     }
@@ -62,12 +67,12 @@ static void write_v1(void *array, unsigned i, const struct gpu_process *process)
 
 static void write_v2(void *array, unsigned i, const struct gpu_process *process) {
     ((nvmlProcessInfo_v2_t *)array)[i] =
-        (nvmlProcessInfo_v2_t){process->pid, process->used_bytes, NO_INSTANCE, NO_INSTANCE};
+        (nvmlProcessInfo_v2_t){process->pid, process->used_bytes, process->gpu_instance, process->compute_instance};
 }
 
 static nvmlReturn_t list(nvmlDevice_t device, unsigned *count, void *array, write_process *write) {
-    const struct sim_gpu *gpu;
-    nvmlReturn_t result = nvml_gpu(device, &gpu);
+    struct target target;
+    nvmlReturn_t result = nvml_target(device, &target);
     if (result != NVML_SUCCESS)
         return result;
     if (!count)
@@ -76,7 +81,7 @@ static nvmlReturn_t list(nvmlDevice_t device, unsigned *count, void *array, writ
     if (!processes)
         return NVML_ERROR_MEMORY;
     unsigned room = *count;
-    *count = processes_on(gpu, processes);
+    *count = processes_on(&target, processes);
     if (*count > room || (*count > 0 && !array))
         result = NVML_ERROR_INSUFFICIENT_SIZE;
     for (unsigned i = 0; result == NVML_SUCCESS && i < *count; i++)
@@ -87,8 +92,8 @@ static nvmlReturn_t list(nvmlDevice_t device, unsigned *count, void *array, writ
 
 /* Nothing but CUDA runs here. */
 static nvmlReturn_t none(nvmlDevice_t device, unsigned *count) {
-    const struct sim_gpu *gpu;
-    nvmlReturn_t result = nvml_gpu(device, &gpu);
+    struct target target;
+    nvmlReturn_t result = nvml_target(device, &target);
     if (result == NVML_SUCCESS && !count)
         result = NVML_ERROR_INVALID_ARGUMENT;
     if (result == NVML_SUCCESS)
@@ -117,8 +122,8 @@ EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v2, nvmlProcessInfo_v2_t)
 EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3, nvmlProcessInfo_t)
 
 static void write_detail(void *array, unsigned i, const struct gpu_process *process) {
-    ((nvmlProcessDetail_v1_t *)array)[i] =
-        (nvmlProcessDetail_v1_t){process->pid, process->used_bytes, NO_INSTANCE, NO_INSTANCE, 0};
+    ((nvmlProcessDetail_v1_t *)array)[i] = (nvmlProcessDetail_v1_t){
+        process->pid, process->used_bytes, process->gpu_instance, process->compute_instance, 0};
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProcessDetailList_t *details) {
@@ -150,6 +155,16 @@ EXPORT nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char *name, unsig
 
 /* --- utilisation -------------------------------------------------------------------------------------------- */
 
+/* In MIG mode NVML tells nobody's utilisation, neither the GPU's nor an instance's. */
+static nvmlReturn_t utilized(nvmlDevice_t device, const struct sim_gpu **ret_gpu) {
+    struct target target;
+    nvmlReturn_t result = nvml_target(device, &target);
+    if (result != NVML_SUCCESS)
+        return result;
+    *ret_gpu = target.gpu;
+    return nvml_self.node->mig[gpu_index(target.gpu)].enabled ? NVML_ERROR_NOT_SUPPORTED : NVML_SUCCESS;
+}
+
 static unsigned percent(double share) {
     return (unsigned)(share * 100 + 0.5);
 }
@@ -175,7 +190,7 @@ static unsigned busy_only(struct gpu_process *processes, unsigned count) {
 
 EXPORT nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization) {
     const struct sim_gpu *gpu;
-    nvmlReturn_t result = nvml_gpu(device, &gpu);
+    nvmlReturn_t result = utilized(device, &gpu);
     if (result != NVML_SUCCESS)
         return result;
     if (!utilization)
@@ -187,13 +202,13 @@ EXPORT nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtili
 
 static nvmlReturn_t samples(nvmlDevice_t device, struct gpu_process **ret_processes, unsigned *ret_count) {
     const struct sim_gpu *gpu;
-    nvmlReturn_t result = nvml_gpu(device, &gpu);
+    nvmlReturn_t result = utilized(device, &gpu);
     if (result != NVML_SUCCESS)
         return result;
     struct gpu_process *processes = calloc(NODE_PROCESSES, sizeof *processes);
     if (!processes)
         return NVML_ERROR_MEMORY;
-    *ret_count = busy_only(processes, processes_on(gpu, processes));
+    *ret_count = busy_only(processes, processes_on(&(struct target){.gpu = gpu}, processes));
     *ret_processes = processes;
     return NVML_SUCCESS;
 }
@@ -254,7 +269,8 @@ EXPORT nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device, n
 EXPORT nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, nvmlSamplingType_t type, unsigned long long last_seen,
                                          nvmlValueType_t *value_type, unsigned int *count, nvmlSample_t *samples_out) {
     const struct sim_gpu *gpu;
-    nvmlReturn_t result = nvml_gpu(device, &gpu);
+    bool of_power = type == NVML_TOTAL_POWER_SAMPLES;
+    nvmlReturn_t result = of_power ? nvml_gpu(device, &gpu) : utilized(device, &gpu);
     if (result != NVML_SUCCESS)
         return result;
     if (!count || !value_type)
@@ -264,7 +280,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, nvmlSamplingType_t
         value = percent(gpu_moment(gpu).busy);
     else if (type == NVML_MEMORY_UTILIZATION_SAMPLES)
         value = percent(gpu_moment(gpu).busy * MEMORY_SHARE);
-    else if (type == NVML_TOTAL_POWER_SAMPLES)
+    else if (of_power)
         result = nvmlDeviceGetPowerUsage(device, &value);
     else
         result = NVML_ERROR_NOT_SUPPORTED;
