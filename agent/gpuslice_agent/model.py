@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gpuslice_agent.entities import NOTHING_KNOWN, Action, Effect, NodeHealth
+from gpuslice_agent.topology import NOTHING_SEEN, Topology
+
 
 class Policy(StrEnum):
     HARD = "hard"  # never more than its cores, also when it is alone
@@ -290,7 +293,9 @@ class Snapshot:
     simulated: bool = False
     gpus: tuple[Gpu, ...] = ()
     shares: tuple[Share, ...] = ()
+    topology: Topology = NOTHING_SEEN
     problem: str = ""  # why no GPU can be seen; empty where some can
+    health: NodeHealth = NOTHING_KNOWN
     strangers_stopped: int = 0  # since the agent started
 
     def gpu(self, uuid: str) -> Gpu | None:

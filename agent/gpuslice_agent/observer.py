@@ -114,9 +114,11 @@ class Observer:
                 cuda_version=sight.cuda_version,
                 enforcement=self._wall.enforcement,
                 simulated=sight.simulated,
-                gpus=sight.gpus,
+                gpus=tuple(replace(gpu, health=self._health.of(gpu)) for gpu in sight.gpus),
                 shares=tuple(self._audited(share) for share in self._shares.all()),
+                topology=sight.topology,
                 problem=sight.problem,
+                health=self._health.health,
                 strangers_stopped=self._strangers.stopped,
             )
         )

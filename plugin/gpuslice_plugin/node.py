@@ -11,14 +11,16 @@ from gpuslice_agent.allocation import check_paths
 from gpuslice_agent.config import Config
 from gpuslice_agent.enforcement import Strangers, Wall
 from gpuslice_agent.inventory import Inventory
+from gpuslice_agent.model import NodeLabels
 from gpuslice_agent.shares import Shares
-from gpuslice_plugin import shim_files
+from gpuslice_plugin import node_labels, shim_files
 from gpuslice_plugin.api import ApiServer
 from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.cdi import Spec
 from gpuslice_plugin.device_plugin.plugin import DevicePlugins
 from gpuslice_plugin.dra.claim_pods import ClaimPods
 from gpuslice_plugin.dra.driver import Driver, Settings
+from gpuslice_plugin.node_labels import Labels
 from gpuslice_plugin.nvidia_spec import NvidiaSpecs
 from gpuslice_plugin.pod_events import PodEvents
 from gpuslice_plugin.pods import NodePods
@@ -73,6 +75,8 @@ class Node:
         if self._config.dra_gpus != "none":
             parts["DRA"] = self._dra().run()
             parts["pods of claims"] = ClaimPods(self._shares, self._wall, pods).run()
+        if self._config.node_labels is not NodeLabels.NONE:
+            parts["labels"] = self._labels().run()
         if self._config.plugin_gpus != "none":
             parts["device plugin"] = self._device_plugins(pods).run()
         return parts
@@ -96,6 +100,17 @@ class Node:
             self._calls,
             settings,
         )
+
+    def _labels(self) -> Labels:
+        config = self._config
+        settings = node_labels.Settings(
+            config.node_name,
+            config.node_labels,
+            config.nfd_dir,
+            config.sysfs_dir,
+            config.slots_per_gpu,
+        )
+        return Labels(self._server, self._inventory, settings)
 
     def _device_plugins(self, pods: NodePods) -> DevicePlugins:
         return DevicePlugins(

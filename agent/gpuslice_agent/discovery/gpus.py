@@ -10,6 +10,7 @@ from gpuslice_agent.errors import NvmlError, NvmlHungError
 from gpuslice_agent.model import Gpu, GpuPath, Health, HealthState, Reading
 from gpuslice_agent.nvml.process import Nvml
 from gpuslice_agent.nvml.protocol import Description
+from gpuslice_agent.topology import NOTHING_SEEN, Topology, place
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class Sight:
     cuda_version: str = ""
     gpus: tuple[Gpu, ...] = ()
     problem: str = ""
+    topology: Topology = NOTHING_SEEN
 
     @property
     def simulated(self) -> bool:
@@ -44,6 +46,9 @@ class Gpus:
         self._path_of = path_of
         self._description = Description("", "", ())
         self._gpus: tuple[Gpu, ...] = ()
+        self._topology = NOTHING_SEEN
+        self._topology_of: tuple[str, ...] = ()
+        self._topology_not_before = 0.0
         self._last: dict[str, Gpu] = {}
         self._not_before: dict[str, float] = {}
         self._anew_not_before = 0.0
@@ -68,7 +73,21 @@ class Gpus:
             await self._begin_anew()
         about = self._description
         problem = "" if gpus else "The NVIDIA driver is there, but it has no GPU."
-        return Sight(about.driver_version, about.cuda_version, gpus, problem)
+        return Sight(about.driver_version, about.cuda_version, gpus, problem, await self._joined())
+
+    async def _joined(self) -> Topology:
+        """Asked for once for the same GPUs: nothing of it changes while the driver is loaded."""
+        of = (self._description.driver_version, *(gpu.uuid for gpu in self._gpus))
+        if self._topology_of == of or time.monotonic() < self._topology_not_before:
+            return self._topology
+        try:
+            self._topology = place(await self._nvml.topology(), self._sysfs)
+            self._topology_of = of
+        except NvmlError as error:
+            # It asks every GPU, and the one that hangs would cost each new child its life.
+            self._topology_not_before = time.monotonic() + PAUSE_SECONDS
+            log.warning("topology not read reason=%s", error)
+        return self._topology
 
     async def _begin_anew(self) -> None:
         """The driver may have been replaced, or GPUs added: only a new child sees that."""
@@ -94,7 +113,7 @@ class Gpus:
         self._last = {gpu.uuid: gpu for gpu in gpus}
         about = self._description
         problem = "" if gpus else f"No GPU can be seen: {error}."
-        return Sight(about.driver_version, about.cuda_version, gpus, problem)
+        return Sight(about.driver_version, about.cuda_version, gpus, problem, self._topology)
 
     async def _look_at(self, gpu: Gpu) -> Gpu:
         before = self._last.get(gpu.uuid, gpu)

@@ -75,7 +75,7 @@ class Nvml:
         """How the GPUs are joined."""
         async with self._turn:
             await self._described()
-            return (await self._ask(DescribeTopology(), TopologyFacts, self._start_deadline)).gpus
+            return (await self._ask(DescribeTopology(), TopologyFacts, self._deadline)).gpus
 
     async def can_limit(self, uuid: str, cgroup: str) -> bool:
         """Whether the driver limits the memory of cgroups like this one on the GPU."""

@@ -14,6 +14,7 @@ from gpuslice_agent.topology.pci import Nic, PciPlace, read_nics, read_place, sh
 from gpuslice_agent.topology.relation import Relation, between_gpus, between_places
 
 __all__ = [
+    "NOTHING_SEEN",
     "GpuFacts",
     "Link",
     "LinkEnd",
@@ -47,8 +48,8 @@ class PlacedGpu:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    gpus: tuple[PlacedGpu, ...]
-    nics: tuple[Nic, ...]
+    gpus: tuple[PlacedGpu, ...] = ()
+    nics: tuple[Nic, ...] = ()
 
     def gpu_relation(self, one: PlacedGpu, other: PlacedGpu) -> Relation:
         return between_gpus(one.facts, other.facts, between_places(one.place, other.place))
@@ -68,6 +69,9 @@ class Topology:
         if nearest.kind == "SYS":
             return ()
         return tuple(nic for nic in self.nics if relations[nic.name] == nearest)
+
+
+NOTHING_SEEN = Topology()
 
 
 def place(facts: Iterable[GpuFacts], sysfs: Path) -> Topology:

@@ -7,7 +7,7 @@ apart the models of a node that has several. No label changes while nothing does
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gpuslice_agent.topology import Topology
@@ -20,6 +20,7 @@ GFD = "nvidia.com/"
 LENGTH = 63  # of a label's value, and of its name
 PCI_DISPLAY_VGA = 0x0300
 PCI_DISPLAY_3D = 0x0302
+COMING_AND_GOING = frozenset({f"{GFD}gpu.clique", f"{GFD}gpu.machine", f"{GFD}gpu.family"})
 # By compute capability.
 FAMILIES = {
     (3,): "kepler",
@@ -57,6 +58,17 @@ def node_labels(topology: Topology, node: Node) -> dict[str, str]:
 
 def model_of(gpu: GpuFacts) -> Model:
     return canonical(gpu.name, gpu.pci_device_id, gpu.memory_bytes)
+
+
+def stale(present: Iterable[str], wanted: Mapping[str, str]) -> list[str]:
+    """Labels of the node that we wrote once and that hold no more. Of those that others may have
+    written too only what comes and goes with the GPUs."""
+    ours = (f"{OURS}gpu.", f"{OURS}nic.", f"{OURS}enforcement")
+    return [
+        name
+        for name in present
+        if name not in wanted and (name.startswith(ours) or name in COMING_AND_GOING)
+    ]
 
 
 def valid(value: str, length: int = LENGTH) -> str:
