@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gpuslice_agent.entities import NOTHING_KNOWN, Action, Effect, NodeHealth
 from gpuslice_agent.topology import NOTHING_SEEN, Topology
 
 
@@ -295,7 +294,6 @@ class Snapshot:
     shares: tuple[Share, ...] = ()
     topology: Topology = NOTHING_SEEN
     problem: str = ""  # why no GPU can be seen; empty where some can
-    health: NodeHealth = NOTHING_KNOWN
     strangers_stopped: int = 0  # since the agent started
 
     def gpu(self, uuid: str) -> Gpu | None:

@@ -114,11 +114,10 @@ class Observer:
                 cuda_version=sight.cuda_version,
                 enforcement=self._wall.enforcement,
                 simulated=sight.simulated,
-                gpus=tuple(replace(gpu, health=self._health.of(gpu)) for gpu in sight.gpus),
+                gpus=sight.gpus,
                 shares=tuple(self._audited(share) for share in self._shares.all()),
                 topology=sight.topology,
                 problem=sight.problem,
-                health=self._health.health,
                 strangers_stopped=self._strangers.stopped,
             )
         )
