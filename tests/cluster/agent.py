@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +49,15 @@ class Agent:
 
     def start(self, **settings: object) -> Process:
         """Does not wait for anything; `settings` go over those of this object."""
+        return self.start_as(COMMAND, **settings)
+
+    def start_as(self, program: Sequence[str], /, **settings: object) -> Process:
+        """The same, by a program that takes what `gpuslice` takes."""
         if not self.kubeconfig.exists():
             self.control_plane.write_kubeconfig(self.kubeconfig, self._token())
         chosen = {**self._settings(), **self.settings, **settings}
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
-        return self.node.start("agent", *COMMAND, "agent", *flags, environment=self._environment())
+        return self.node.start("agent", *program, "agent", *flags, environment=self._environment())
 
     def stop(self) -> None:
         self.process.stop()

@@ -1,6 +1,7 @@
 """One cluster for all tests of a session, and a namespace for each."""
 
 import os
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -48,3 +49,10 @@ def namespace(bare: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     bare.create_namespace(name)
     yield name
     bare.remove_namespace(name)
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    seed = os.environ.get("GPUSLICE_SEED") or os.urandom(4).hex()
+    print(f"again with GPUSLICE_SEED={seed}")
+    return random.Random(seed)

@@ -1,6 +1,5 @@
 """A hundred pods of random sizes at once: nothing is given twice, nothing is lost."""
 
-import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,13 +15,6 @@ PODS = 100
 ROUNDS = 3
 SETTLE_SECONDS = 120.0
 AT_ONCE = 8  # requests
-
-
-@pytest.fixture
-def chance() -> random.Random:
-    seed = os.environ.get("GPUSLICE_SEED") or os.urandom(4).hex()
-    print(f"again with GPUSLICE_SEED={seed}")
-    return random.Random(seed)
 
 
 @pytest.mark.timeout(600)
