@@ -53,6 +53,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The kubelet's `cgroupRoot`: the group below which it makes `kubepods`."""
     strangers: StrangerPolicy = StrangerPolicy.REPORT
     """What becomes of programs that use a GPU without a share, or more than theirs."""
+    kmsg: Path = Path("/dev/kmsg")
+    """The kernel's log, in which the driver tells of faults."""
+    fault_catalogue: str = ""
+    """Path of a file that is laid over our catalogue of faults; empty: none."""
+    evict_from_lost_gpus: bool = False
+    """Let Kubernetes end the pods on a GPU that is lost (NoExecute), not only keep others away."""
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
     private: bool = False
     """Started by `gpuslice run` for its user: ends with the last share and serves no metrics."""
@@ -95,6 +101,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 RIGHT = {
+    "evict_from_lost_gpus": "true or false",
     "metrics_address": "HOST:PORT, or empty for none",
     "poll_interval": "seconds from 0.1 to 3600",
     "idle_interval": "seconds from 0.1 to 3600",

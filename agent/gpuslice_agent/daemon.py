@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from gpuslice_agent import native_files, run_directory
@@ -19,6 +20,9 @@ from gpuslice_agent.discovery import Gpus, process_name
 from gpuslice_agent.driver_files import DriverFiles
 from gpuslice_agent.enforcement import ContextOverhead, Enforcement, Strangers, Wall
 from gpuslice_agent.enforcement.library import AgentLibrary
+from gpuslice_agent.health import catalogue
+from gpuslice_agent.health.monitor import HealthMonitor
+from gpuslice_agent.health.store import Store
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
 from gpuslice_agent.model import Gpu, GpuPath
@@ -101,12 +105,23 @@ class Agent:
             wanted=config.kernel_wall and bool(config.node_name) and os.geteuid() == 0,
         )
         self._strangers = Strangers(config.strangers)
+        override = config.fault_catalogue
+        self._health = HealthMonitor(
+            self._nvml,
+            catalogue.load(Path(override) if override else None),
+            Store(config.state_dir),
+            kmsg=config.kmsg,
+            boot_id=boot_id(),
+            may_evict=config.evict_from_lost_gpus,
+            use_journal=not config.private,
+        )
         self._observer = Observer(
             Gpus(self._nvml, config.sysfs_dir, path_of=partial(_path_of, config)),
             self._shares,
             self._inventory,
             self._wall,
             self._strangers,
+            self._health,
             config.poll_interval,
             config.idle_interval,
         )
@@ -145,6 +160,7 @@ class Agent:
         parts = {
             "GPUs": self._observer.keep_looking_at_gpus(),
             "hotplug": self._observer.keep_hearing_of_gpus(),
+            "health": self._health.run(),
             "shares": self._observer.keep_looking_at_shares(),
             "watchdog": manager.keep_watchdog(),
         }

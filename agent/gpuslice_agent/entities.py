@@ -186,3 +186,6 @@ class NodeHealth:
             own.reasons + tuple(f"{one.entity}: {text}" for one in around for text in one.reasons),
             own.evidence + tuple(text for one in around for text in one.evidence),
         )
+
+
+NOTHING_KNOWN = NodeHealth()

@@ -25,6 +25,14 @@ class NvmlHungError(NvmlError):
     """NVML did not answer in time: the GPU, or the driver, is sick."""
 
 
+class NvmlStuckError(NvmlHungError):
+    """An earlier call still hangs and its process cannot be killed: nobody can be asked."""
+
+
+class NvmlLostError(NvmlError):
+    """NVML says that the GPU has fallen off the bus."""
+
+
 class AllocationError(GpusliceError):
     """Nothing fits the request now."""
 

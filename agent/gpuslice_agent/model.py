@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gpuslice_agent.entities import NOTHING_KNOWN, Action, Effect, NodeHealth
 from gpuslice_agent.topology import NOTHING_SEEN, Topology
 
 
@@ -99,8 +100,12 @@ class Pacing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Health:
+    """UNHEALTHY: nothing new is to be placed there."""
+
     state: HealthState
     reason: str = ""
+    effect: Effect = Effect.NONE
+    action: Action = Action.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +299,7 @@ class Snapshot:
     shares: tuple[Share, ...] = ()
     topology: Topology = NOTHING_SEEN
     problem: str = ""  # why no GPU can be seen; empty where some can
+    health: NodeHealth = NOTHING_KNOWN
     strangers_stopped: int = 0  # since the agent started
 
     def gpu(self, uuid: str) -> Gpu | None:

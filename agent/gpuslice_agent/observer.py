@@ -7,6 +7,7 @@ from dataclasses import replace
 from gpuslice_agent import audit
 from gpuslice_agent.discovery import Gpus, Sight, hotplugs, process_name, process_place
 from gpuslice_agent.enforcement import Strangers, Wall
+from gpuslice_agent.health.monitor import HealthMonitor
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import Gpu, Share, Snapshot
 from gpuslice_agent.shares import Shares
@@ -22,6 +23,7 @@ class Observer:
         inventory: Inventory,
         wall: Wall,
         strangers: Strangers,
+        health: HealthMonitor,
         poll_interval: float,
         idle_interval: float,
     ) -> None:
@@ -30,6 +32,8 @@ class Observer:
         self._inventory = inventory
         self._wall = wall
         self._strangers = strangers
+        self._health = health
+        health.changed = self._publish
         self._poll_interval = poll_interval
         self._idle_interval = idle_interval
         self._sight = Sight()
@@ -52,6 +56,7 @@ class Observer:
 
     def look_at_shares(self) -> None:
         self._shares.look()
+        self._health.saw(self._sight.gpus, self._shares.all())
         self._publish()
 
     async def keep_looking_at_gpus(self) -> None:
@@ -90,6 +95,7 @@ class Observer:
         self._shares.look()
         known = before | self._pids()
         gpus = tuple(self._with_strangers(gpu, known) for gpu in sight.gpus)
+        self._health.saw(gpus, self._shares.all())
         self._sight = replace(sight, gpus=gpus)
         self._publish()
         self._strangers.judge(self._inventory.snapshot, self._wall.pods)
@@ -114,10 +120,11 @@ class Observer:
                 cuda_version=sight.cuda_version,
                 enforcement=self._wall.enforcement,
                 simulated=sight.simulated,
-                gpus=sight.gpus,
+                gpus=tuple(replace(gpu, health=self._health.of(gpu)) for gpu in sight.gpus),
                 shares=tuple(self._audited(share) for share in self._shares.all()),
                 topology=sight.topology,
                 problem=sight.problem,
+                health=self._health.health,
                 strangers_stopped=self._strangers.stopped,
             )
         )

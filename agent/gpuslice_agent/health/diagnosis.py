@@ -4,8 +4,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 
-import msgspec
-
 from gpuslice_agent.entities import (
     NODE,
     Action,
@@ -133,6 +131,10 @@ class Diagnosis:
                 del self.cases[entity]
             else:
                 self.cases[entity] = aged
+
+    def restore(self, cases: Iterable[Case], counts: Iterable[XidCount]) -> None:
+        self.cases = {case.entity: case for case in cases}
+        self.counts = {(count.entity, count.code): count for count in counts}
 
     def health(self, uuids: Mapping[str, str]) -> NodeHealth:
         """`uuids` by PCI address."""
@@ -278,17 +280,3 @@ def _operational(notice: Notice, at: float) -> Finding:
         "operational event", Ends.TIME, action, states.CONSEQUENCES[action],
         "The driver told of a fatal event that has no Xid.", f"sequence {notice.sequence}", at, at,
     )  # fmt: skip
-
-
-class Remembered(msgspec.Struct, frozen=True):
-    """What has to outlive the agent."""
-
-    boot_id: str = ""
-    sequence: int = -1  # of the last record of the kernel's log that was taken in
-    cases: tuple[Case, ...] = ()
-    counts: tuple[XidCount, ...] = ()
-
-
-def restored(diagnosis: Diagnosis, cases: Iterable[Case], counts: Iterable[XidCount]) -> None:
-    diagnosis.cases = {case.entity: case for case in cases}
-    diagnosis.counts = {(count.entity, count.code): count for count in counts}

@@ -1,7 +1,7 @@
 """Records of the kernel's log, and what tells them from what programs wrote. Pure, never raises.
 
-A record of /dev/kmsg is `prio,seq,usec,flags[,key=value…];text` and lines of ` KEY=value`; a byte
-in the text that is not printable stands as `\\xNN` (Documentation/ABI/testing/dev-kmsg of the kernel).
+A record of /dev/kmsg is `prio,seq,usec,flags[,key=value…];text` and lines of ` KEY=value`. A byte
+of the text that is not printable stands as `\\xNN` (the kernel's ABI/testing/dev-kmsg).
 """
 
 import re

@@ -1,4 +1,7 @@
-"""The NVML child: `python -m gpuslice_agent.nvml.child FD` answers requests on that socket."""
+"""The NVML child: `python -m gpuslice_agent.nvml.child FD EVENTS_FD`.
+
+It answers requests on the first socket and tells NVML's events on the second.
+"""
 
 import ctypes
 import os
@@ -7,13 +10,15 @@ import socket
 import sys
 
 from gpuslice_agent.errors import NvmlError
-from gpuslice_agent.nvml import calls, facts, limits
+from gpuslice_agent.nvml import calls, examine, facts, limits, notices
 from gpuslice_agent.nvml.protocol import (
     LENGTH,
     Answer,
     CanLimit,
     Describe,
     DescribeTopology,
+    Examination,
+    Examine,
     Failure,
     Limit,
     Observation,
@@ -29,7 +34,7 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     end_with(os.getppid())
-    answers = Answers()
+    answers = Answers(socket.socket(fileno=int(sys.argv[2])))
     with socket.socket(fileno=int(sys.argv[1])) as agent:
         while (request := receive(agent)) is not None:
             agent.sendall(frame(answers.to(request)))
@@ -52,18 +57,22 @@ def receive(agent: socket.socket) -> Request | None:
 
 
 class Answers:
-    def __init__(self) -> None:
+    def __init__(self, events: socket.socket) -> None:
         self._started = False
+        self._events = events
 
     def to(self, request: Request) -> Answer:
         try:
             if not self._started:
                 calls.start()
                 self._started = True
+                notices.tell(self._events)
             if isinstance(request, Describe):
                 return calls.describe()
             if isinstance(request, DescribeTopology):
                 return TopologyFacts(facts.facts())
+            if isinstance(request, Examine):
+                return Examination(examine.examine(request.uuid))
             if isinstance(request, CanLimit):
                 return Verdict(limits.limits(request.uuid, request.cgroup))
             if isinstance(request, Limit):
@@ -73,7 +82,7 @@ class Answers:
         except NvmlError as error:
             return Failure(str(error))
         except calls.nvml.NVMLError as error:
-            return Failure(f"NVML says: {error}")
+            return Failure(f"NVML says: {error}", isinstance(error, calls.nvml.NVMLError_GpuIsLost))
 
 
 if __name__ == "__main__":

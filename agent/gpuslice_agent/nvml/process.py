@@ -6,11 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from gpuslice_agent.errors import NvmlError, NvmlHungError
+from gpuslice_agent.errors import NvmlError, NvmlHungError, NvmlLostError, NvmlStuckError
 from gpuslice_agent.model import Reading
 from gpuslice_agent.nvml.protocol import (
     LENGTH,
@@ -19,6 +19,8 @@ from gpuslice_agent.nvml.protocol import (
     Describe,
     DescribeTopology,
     Description,
+    Examination,
+    Examine,
     Failure,
     Limit,
     Observation,
@@ -28,12 +30,16 @@ from gpuslice_agent.nvml.protocol import (
     Verdict,
     answer_from,
     frame,
+    notice_from,
 )
+from gpuslice_agent.nvml.vitals import Notice, Vitals
 from gpuslice_agent.topology import GpuFacts
 
 log = logging.getLogger(__name__)
 
 PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds, by failures in a row
+NOTICE_BYTES = 65_536
+NOTICES_MAX = 10_000  # unread; the kernel's log has them too
 END_SECONDS = 2.0  # within which whoever must reset a GPU wants its device files closed
 
 A = TypeVar("A", bound=Answer)
@@ -60,6 +66,7 @@ class Nvml:
         self._failures = 0
         self._not_before = 0.0
         self._why = NvmlError("NVML has not been asked yet")
+        self._notices: asyncio.Queue[Notice] = asyncio.Queue(NOTICES_MAX)
 
     async def describe(self) -> Description:
         """What this child, or the last, found when it started."""
@@ -70,6 +77,21 @@ class Nvml:
         async with self._turn:
             await self._described()
             return (await self._ask(Read(uuid), Observation, self._deadline)).reading
+
+    async def examine(self, uuid: str) -> Vitals:
+        async with self._turn:
+            await self._described()
+            return (await self._ask(Examine(uuid), Examination, self._deadline)).vitals
+
+    async def notices(self) -> AsyncGenerator[Notice]:
+        """What NVML tells unasked, through this child and every later one. For one reader."""
+        while True:
+            yield await self._notices.get()
+
+    @property
+    def stuck_pid(self) -> int | None:
+        """Of a child that is given up and cannot be killed, or not yet."""
+        return self._stuck.pid if self._stuck is not None and self._stuck.alive() else None
 
     async def topology(self) -> tuple[GpuFacts, ...]:
         """How the GPUs are joined."""
@@ -131,18 +153,23 @@ class Nvml:
             raise
         self._failures = 0
         if isinstance(answer, Failure):
-            raise NvmlError(answer.sentence)
+            kind_of_error = NvmlLostError if answer.lost else NvmlError
+            raise kind_of_error(answer.sentence)
         assert isinstance(answer, kind)
         return answer
 
     async def _start(self) -> "Child":
         # A process in an uninterruptible call ignores SIGKILL; the next would only join it there.
         if not await self._end():
-            raise NvmlHungError("the NVML child is stuck in the driver and cannot be killed")
+            raise NvmlStuckError("the NVML child is stuck in the driver and cannot be killed")
         if time.monotonic() < self._not_before:
             raise self._why
         self._before_start()
-        return Child(self._command)
+        return Child(self._command, self._told)
+
+    def _told(self, notice: Notice) -> None:
+        with suppress(asyncio.QueueFull):
+            self._notices.put_nowait(notice)
 
     def _give_up(self, child: "Child", why: NvmlError) -> None:
         child.close()
@@ -155,17 +182,24 @@ class Nvml:
 
 
 class Child:
-    def __init__(self, command: tuple[str, ...]) -> None:
+    def __init__(self, command: tuple[str, ...], told: Callable[[Notice], None]) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        # Packets: each is one event, and none is ever read in half.
+        events, their_events = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        passed = (theirs.fileno(), their_events.fileno())
+        with theirs, their_events:
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
+                [*command, *map(str, passed)],
+                pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 cwd="/",
             )
         ours.setblocking(False)
+        events.setblocking(False)
         self._socket = ours
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(events, self._read_events, told)
 
     @property
     def pid(self) -> int:
@@ -192,6 +226,22 @@ class Child:
         """To be called when no call is under way."""
         self._process.kill()
         self._socket.close()
+        self._hear_no_more()
+
+    def _hear_no_more(self) -> None:
+        if self._events.fileno() >= 0:
+            self._loop.remove_reader(self._events)
+            self._events.close()
+
+    def _read_events(self, told: Callable[[Notice], None]) -> None:
+        try:
+            while packet := self._events.recv(NOTICE_BYTES):
+                told(notice_from(packet))
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            pass
+        self._hear_no_more()  # the child has gone
 
     async def ask(self, request: Request) -> Answer:
         await asyncio.get_running_loop().sock_sendall(self._socket, frame(request))

@@ -5,6 +5,7 @@ import struct
 import msgspec
 
 from gpuslice_agent.model import Gpu, Reading
+from gpuslice_agent.nvml.vitals import Notice, Vitals
 from gpuslice_agent.topology import GpuFacts
 
 LENGTH = struct.Struct(">I")
@@ -16,6 +17,12 @@ class Describe(msgspec.Struct, frozen=True, tag="describe"):
 
 class Read(msgspec.Struct, frozen=True, tag="read"):
     """Reads what changes on one GPU."""
+
+    uuid: str
+
+
+class Examine(msgspec.Struct, frozen=True, tag="examine"):
+    """Reads what tells whether one GPU is well."""
 
     uuid: str
 
@@ -49,6 +56,10 @@ class Observation(msgspec.Struct, frozen=True, tag="observation"):
     reading: Reading
 
 
+class Examination(msgspec.Struct, frozen=True, tag="examination"):
+    vitals: Vitals
+
+
 class TopologyFacts(msgspec.Struct, frozen=True, tag="topology"):
     gpus: tuple[GpuFacts, ...]
 
@@ -59,10 +70,11 @@ class Verdict(msgspec.Struct, frozen=True, tag="verdict"):
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
     sentence: str
+    lost: bool = False  # the GPU that was asked for is off the bus
 
 
-Request = Describe | DescribeTopology | Read | CanLimit | Limit
-Answer = Description | TopologyFacts | Observation | Verdict | Failure
+Request = Describe | DescribeTopology | Read | Examine | CanLimit | Limit
+Answer = Description | TopologyFacts | Observation | Examination | Verdict | Failure
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
@@ -70,6 +82,7 @@ _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 request_from = _requests.decode
 answer_from = _answers.decode
+notice_from = msgspec.msgpack.Decoder(Notice).decode
 
 
 def frame(message: Request | Answer) -> bytes:
