@@ -35,6 +35,7 @@ def _setting_options() -> list[click.Parameter]:
     options: list[click.Parameter] = []
     for field in msgspec.structs.fields(config.Config):
         switch = field.type is bool
+        name = field.name.replace("_", "-")
         words = [descriptions.get(field.name, "")]
         if not switch and field.name in config.RIGHT:
             words.append(f"Give {config.RIGHT[field.name]}.")
@@ -42,7 +43,7 @@ def _setting_options() -> list[click.Parameter]:
             words.append(f"Default: {field.default or 'none'}.")
         options.append(
             click.Option(
-                [f"--{field.name.replace('_', '-')}"],
+                [f"--{name}/--no-{name}" if switch and field.default else f"--{name}"],
                 is_flag=switch,
                 default=None,
                 metavar=None if switch else "VALUE",
