@@ -37,6 +37,7 @@ def simulated_environment(
         "GPUSLICE_SIM_NODE": str(node),
         "GPUSLICE_RUN_DIR": str(run_directory),
         "GPUSLICE_SYSFS_DIR": str(node / "sys"),
+        "GPUSLICE_KMSG": str(node / "kmsg"),
     }
 
 

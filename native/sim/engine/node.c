@@ -9,6 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kmsg.h"
+
+#define LOADED_PRIORITY 5 /* kernel, notice */
+
 static int refuse(char *reason, int error, const char *what, const char *subject) {
     snprintf(reason, 256, "%s %.160s: %s.", what, subject, strerror(error));
     return -error;
@@ -45,6 +49,15 @@ static int write_node(int directory, const char *profile, unsigned gpus, uint64_
     return result;
 }
 
+/* With what the driver says when it is loaded. */
+static int write_kernel_log(const char *directory) {
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/" KMSG_FILE, directory) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    int result = sim_kmsg_create(path);
+    return result < 0 ? result : sim_kmsg_append(path, LOADED_PRIORITY, "NVRM: loading the simulated kernel module");
+}
+
 static void no_profile(const char *profile, char *reason) {
     int length = snprintf(reason, 256, "there is no profile '%.64s', only", profile);
     for (unsigned i = 0; profile_name(i); i++)
@@ -60,6 +73,8 @@ int node_create(const char *directory, const char *profile, unsigned gpus, uint6
     if (fd < 0)
         return refuse(reason, errno, "cannot open the node directory", directory);
     int result = write_node(fd, profile, gpus, seed, driver);
+    if (result == 0)
+        result = write_kernel_log(directory);
     close(fd);
     if (result == -EINVAL)
         no_profile(profile, reason);
