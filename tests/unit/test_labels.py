@@ -89,7 +89,6 @@ def test_what_selects_by_gpu_feature_discovery_goes_on_working() -> None:
         "nvidia.com/gpu.machine": "DGX-A100",
         "nvidia.com/gpu.memory": "81920",
         "nvidia.com/gpu.mode": "compute",
-        "nvidia.com/gpu.present": "true",
         "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
         "nvidia.com/gpu.replicas": "1",
         "nvidia.com/gpu.sharing-strategy": "none",

@@ -89,7 +89,7 @@ def _canonical_labels(topology: Topology, node: Node) -> dict[str, str]:
         "gpu.numa-nodes": str(len({gpu.numa_node for gpu in topology.gpus})),
         "gpu.mig-capable": str(any(gpu.mig_capable for gpu in gpus)).lower(),
         "gpu.simulated": "true" if node.simulated else "",
-        "enforcement": node.enforcement.replace("+", "-"),
+        "enforcement": node.enforcement,
         "nic.rdma.count": str(len(topology.nics)),
     }
     for model, count in models.items():
@@ -108,14 +108,13 @@ def _gfd_labels(topology: Topology, node: Node) -> dict[str, str]:
     cliques = {gpu.clique for gpu in gpus}
     shared = node.shares_per_gpu > 1
     labels = {
-        "gpu.present": "true",
-        "gpu.product": product.replace(" ", "-"),
+        "gpu.product": product,
         "gpu.count": str(len(of_product)),
         "gpu.memory": str(gpu.memory_bytes // MIB),
         "gpu.family": _family(gpu),
         "gpu.compute.major": str(major),
         "gpu.compute.minor": str(minor),
-        "gpu.machine": node.machine.replace(" ", "-"),
+        "gpu.machine": node.machine,
         "gpu.mode": _mode(of_product[0].place.pci_class),
         "gpu.replicas": str(node.shares_per_gpu),
         # GFD has no other word for several containers on one GPU.
