@@ -64,7 +64,7 @@ def test_a_whole_gpu_is_nobody_else_s_until_it_is_given_back(
 
 def test_pods_that_use_one_claim_share_what_it_was_given(cluster: Cluster, namespace: str) -> None:
     shared = claim("shared", request("gpu", capacity=sized(50, 3000)))
-    pods = [tenants.pod(name, "tenant", "1000", claims=["shared"]) for name in ("one", "two")]
+    pods = [tenants.pod(name, "tenant", "1200", claims=["shared"]) for name in ("one", "two")]
     create(cluster, namespace, shared, *pods)
     seen = [gpu for name in ("one", "two") for gpu in tenants.seen(cluster, namespace, name)]
     assert {gpu.total_bytes for gpu in seen} == {3000 * MIB}
@@ -173,7 +173,9 @@ def test_an_administrator_sees_a_gpu_that_others_hold_and_takes_nothing(
     create(cluster, namespace, whole, tenants.pod("one", "tenant", "1", claims=["whole"]))
     tenants.seen(cluster, namespace, "one")
     (held,) = shares_of(cluster, namespace, "whole")
-    watching = claim("watching", request("gpu", "gpu.gpuslice.io", adminAccess=True))
+    everything = [{"operator": "Exists"}]
+    admin = request("gpu", "admin.gpuslice.io", adminAccess=True, tolerations=everything)
+    watching = claim("watching", admin)
     create(cluster, namespace, watching, tenants.pod("admin", "tenant", "1", claims=["watching"]))
     seen = tenants.seen(cluster, namespace, "admin")
     (gpu,) = (one for one in seen if one.uuid == held.gpu_uuid)

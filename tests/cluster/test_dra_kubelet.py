@@ -2,10 +2,12 @@
 
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 
 import pytest
+
+from gpuslice_agent.errors import ControlError
 
 from . import tenants
 from .agreement import CDI_FILES, wait_agreed
@@ -24,6 +26,7 @@ def start(cluster: Cluster, namespace: str, name: str, cores: int = 30) -> None:
 
 
 def runs(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.wait_phase(namespace, name, "Running")
     (gpu,) = tenants.seen(cluster, namespace, name)
     assert gpu.total_bytes == 1000 * MIB
 
@@ -36,8 +39,22 @@ def slice_uids(cluster: Cluster) -> set[str]:
     return {one["metadata"]["uid"] for one in slices(cluster)}
 
 
+def start_agent(cluster: Cluster) -> None:
+    """Returns once it answers."""
+    cluster.agent.start()
+
+    def answers() -> bool:
+        with suppress(ControlError):
+            cluster.agent.snapshot()
+            return True
+        return False
+
+    wait("the agent to answer", answers)
+    cluster.wait_served()
+
+
 @contextmanager
-def without_kubelet(cluster: Cluster) -> Iterator[None]:
+def without_kubelet(cluster: Cluster) -> Generator[None]:
     cluster.kubelet.process.stop()
     try:
         yield
@@ -46,17 +63,16 @@ def without_kubelet(cluster: Cluster) -> Iterator[None]:
 
 
 @contextmanager
-def without_agent(cluster: Cluster) -> Iterator[None]:
+def without_agent(cluster: Cluster) -> Generator[None]:
     cluster.agent.stop()
     try:
         yield
     finally:
-        cluster.agent.start()
-        cluster.wait_served()
+        start_agent(cluster)
 
 
 @contextmanager
-def unwritable_cdi_directory(cluster: Cluster) -> Iterator[None]:
+def unwritable_cdi_directory(cluster: Cluster) -> Generator[None]:
     """Nothing can be written where the container runtime reads CDI files."""
     cluster.node.run("mount", "--bind", "/run/cdi", "/run/cdi")
     cluster.node.run("mount", "-o", "remount,bind,ro", "/run/cdi")
@@ -88,8 +104,7 @@ def test_a_driver_that_was_killed_finds_its_claims_again(cluster: Cluster, names
     start(cluster, namespace, "before")
     runs(cluster, namespace, "before")
     cluster.agent.kill()
-    cluster.agent.start()
-    cluster.wait_served()
+    start_agent(cluster)
     world = wait_agreed(cluster)
     assert [share.owner.namespace for share in world.shares] == [namespace]
     start(cluster, namespace, "after")
@@ -220,8 +235,7 @@ def test_a_damaged_cdi_file_is_written_anew(cluster: Cluster, namespace: str, da
     right = path.read_text()
     path.write_text(damage)
     cluster.agent.kill()
-    cluster.agent.start()
-    cluster.wait_served()
+    start_agent(cluster)
     wait("the file to be right again", lambda: path.read_text() == right)
     wait_agreed(cluster)
 

@@ -157,6 +157,11 @@ def test_a_device_that_this_node_has_not_is_refused(device: str) -> None:
         limits(result(device=device))
 
 
+def test_the_device_of_administrators_is_for_them_alone() -> None:
+    with pytest.raises(ClaimError, match="gpu-0-admin is for requests with adminAccess alone"):
+        limits(result(device="gpu-0-admin"))
+
+
 def test_a_share_without_consumed_capacity_is_refused() -> None:
     with pytest.raises(ClaimError, match="DRAConsumableCapacity"):
         limits(result(consumedCapacity=None))

@@ -44,7 +44,7 @@ def test_eight_gpus_are_a_counters_slice_and_a_slice_each() -> None:
     assert [one["name"] for one in contents[0]["sharedCounters"]] == [f"gpu-{n}" for n in range(8)]
     for content in contents[1:]:
         assert "sharedCounters" not in content  # refused together from Kubernetes 1.35 on
-        assert len(content["devices"]) == 2
+        assert len(content["devices"]) == 3
 
 
 def test_sixteen_gpus_stay_within_eight_counter_sets_a_slice() -> None:
@@ -70,6 +70,12 @@ def test_whole_and_shared_devices_draw_on_the_same_counter_in_full() -> None:
     for name in ("gpu-0", "gpu-0-share"):
         (consumed,) = device(contents, name)["consumesCounters"]
         assert consumed == {"counterSet": "gpu-0", "counters": {"memory": counter}}
+
+
+def test_an_administrator_s_device_draws_on_nothing_and_is_tainted() -> None:
+    admin = device(slices(cards(1)), "gpu-0-admin")
+    assert "consumesCounters" not in admin and "capacity" not in admin
+    assert admin["taints"] == [{"key": "gpu.gpuslice.io/admin-access", "effect": "NoSchedule"}]
 
 
 def test_a_share_may_be_asked_in_whole_mebibytes_up_to_the_card() -> None:
@@ -101,6 +107,7 @@ def test_a_sick_gpu_is_tainted_in_every_form_and_the_others_are_not() -> None:
     taint = {"key": "gpu.gpuslice.io/unhealthy", "effect": "NoSchedule"}
     assert device(contents, "gpu-0")["taints"] == [taint]
     assert device(contents, "gpu-0-share")["taints"] == [taint]
+    assert taint in device(contents, "gpu-0-admin")["taints"]
     assert "taints" not in device(contents, "gpu-1")
     assert slices([Card(0, gpu(0)), Card(1, gpu(1))])[2] == contents[2]
 
@@ -150,7 +157,7 @@ def test_strings_are_cut_to_64_bytes_of_whole_characters() -> None:
 
 def test_a_device_has_at_most_32_attributes_and_capacities_with_identifiers_as_names() -> None:
     for one in slices([Card(0, gpu(0, numa_node=0, compute_capability=(9, 0)))])[1]["devices"]:
-        names = [*one["attributes"], *one["capacity"]]
+        names = [*one["attributes"], *one.get("capacity", {})]
         assert len(names) <= 32
         assert all(name.rpartition("/")[2].isidentifier() for name in names)
         assert all(len(name.rpartition("/")[2]) <= 32 for name in names)

@@ -147,6 +147,8 @@ def _limits(result: Result, gpu: Gpu, default_policy: Policy) -> Limits:
     policy = result.config.policy or default_policy
     priority = result.config.priority or Priority.NORMAL
     overcommit = result.config.overcommit or Overcommit.OFF
+    if name is not None and name.kind is Kind.ADMIN:
+        raise ClaimError(f"{result.device} is for requests with adminAccess alone.")
     if name is not None and name.kind is Kind.WHOLE:
         # A ShareConfig says nothing here: an alternative of the request may be a share.
         return Limits(100, gpu.memory_bytes, policy, whole=True)

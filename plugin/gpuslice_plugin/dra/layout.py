@@ -2,7 +2,7 @@
 
 First the counters, then a slice for each GPU, so that a change of one GPU touches one slice. The
 devices of a GPU draw on one counter: in use whole, it cannot be shared, and the other way round.
-Limits of the API: 8 counter sets a slice, 32 counters a set, 64 devices a slice (ours: 2).
+Limits of the API: 8 counter sets a slice, 32 counters a set, 64 devices a slice (ours: 3).
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from gpuslice_plugin.dra.attributes import attributes
 from gpuslice_plugin.dra.cards import Card
 from gpuslice_plugin.dra.names import (
     ABSENT_TAINT,
+    ADMIN_TAINT,
     CORES,
     DRIVER,
     MEMORY,
@@ -100,8 +101,8 @@ def _counter_slices(cards: Sequence[Card]) -> Iterable[Object]:
 def _devices(
     card: Card, node: Snapshot, rules: Rules, features: Features, pcie_roots: Mapping[str, str]
 ) -> Iterable[Object]:
-    for kind in (Kind.SHARE, Kind.WHOLE) if features.sharing else (Kind.WHOLE,):
-        root = pcie_roots.get(card.gpu.uuid, "")
+    root = pcie_roots.get(card.gpu.uuid, "")
+    for kind in _kinds(features):
         device: Object = {
             "name": str(DeviceName(card.number, kind)),
             "attributes": attributes(kind, card.gpu, node, root),
@@ -109,16 +110,24 @@ def _devices(
         if kind is Kind.SHARE:
             device["allowMultipleAllocations"] = True
             device["capacity"] = _shared_capacity(card, rules)
-        else:
+        elif kind is Kind.WHOLE:
             device["capacity"] = {"memory": _memory(card)}
-        if features.sharing:
-            counters = {COUNTER: _memory(card)}
+        if features.sharing and kind is not Kind.ADMIN:
             device["consumesCounters"] = [
-                {"counterSet": f"gpu-{card.number}", "counters": counters}
+                {"counterSet": f"gpu-{card.number}", "counters": {COUNTER: _memory(card)}}
             ]
-        if features.taints and (taints := list(_taints(card, rules))):
+        if features.taints and (taints := list(_taints(kind, card, rules))):
             device["taints"] = taints
         yield device
+
+
+def _kinds(features: Features) -> Iterable[Kind]:
+    """Administrators need a device of their own: the scheduler of 1.36 asks counters of them too,
+    and those of a GPU in use are consumed. A taint keeps everybody else away from it.
+    """
+    if not features.sharing:
+        return (Kind.WHOLE,)
+    return (Kind.SHARE, Kind.WHOLE, Kind.ADMIN) if features.taints else (Kind.SHARE, Kind.WHOLE)
 
 
 def _shared_capacity(card: Card, rules: Rules) -> Object:
@@ -141,7 +150,9 @@ def _shared_capacity(card: Card, rules: Rules) -> Object:
     }
 
 
-def _taints(card: Card, rules: Rules) -> Iterable[Object]:
+def _taints(kind: Kind, card: Card, rules: Rules) -> Iterable[Object]:
+    if kind is Kind.ADMIN:
+        yield {"key": ADMIN_TAINT, "effect": "NoSchedule"}
     if card.absent:
         yield {"key": ABSENT_TAINT, "effect": rules.effect}
     elif card.gpu.health.state is HealthState.UNHEALTHY:

@@ -11,27 +11,30 @@ MEMORY = "gpumem"
 SLOTS = "slots"
 UNHEALTHY_TAINT = f"{DRIVER}/unhealthy"
 ABSENT_TAINT = f"{DRIVER}/absent"
+ADMIN_TAINT = f"{DRIVER}/admin-access"  # every claim of an administrator tolerates it
 
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims"
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 
-DEVICE = re.compile(r"gpu-(\d+)(-share)?")
+
+DEVICE = re.compile(r"gpu-(\d+)(?:-(share|admin))?")
 
 
 class Kind(StrEnum):
     SHARE = "share"
     WHOLE = "gpu"
+    ADMIN = "admin"  # the GPU for somebody who looks after it, whoever holds it
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceName:
-    """gpu-3 or gpu-3-share; the number stays with the GPU, whatever its index becomes."""
+    """gpu-3, gpu-3-share or gpu-3-admin; a GPU keeps its number when its index changes."""
 
     number: int
     kind: Kind
 
     def __str__(self) -> str:
-        return f"gpu-{self.number}" + ("-share" if self.kind is Kind.SHARE else "")
+        return f"gpu-{self.number}" + ("" if self.kind is Kind.WHOLE else f"-{self.kind}")
 
 
 def device_name(text: str) -> DeviceName | None:
@@ -39,7 +42,7 @@ def device_name(text: str) -> DeviceName | None:
     match = DEVICE.fullmatch(text)
     if match is None:
         return None
-    return DeviceName(int(match[1]), Kind.SHARE if match[2] else Kind.WHOLE)
+    return DeviceName(int(match[1]), Kind(match[2]) if match[2] else Kind.WHOLE)
 
 
 def claim_path(namespace: str, name: str) -> str:

@@ -106,6 +106,8 @@ class Claims:
                 f"The claim {reference} is still being prepared: {attempt.reason}; "
                 f"it goes on, and the kubelet asks again."
             )
+        if attempt.task.cancelled():
+            raise NotReadyError(f"The claim {reference} was unprepared before it was ready.")
         return attempt.task.result()
 
     async def unprepare(self, reference: ClaimReference) -> None:
