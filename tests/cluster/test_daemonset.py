@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from ..deploy import image
-from . import cluster, tenants
+from . import cluster, keeper, tenants
 from .cluster import Cluster, wait
 from .node import REPOSITORY
 
 OVERLAY = REPOSITORY / "deploy/overlays/simulated"
+LAST_SETTING = 'log_level = "debug"'
 NAMESPACE = "gpuslice"
 ACCOUNT = "system:serviceaccount:gpuslice:gpuslice-agent"
 MIB = 1 << 20
@@ -33,7 +34,11 @@ def installed(kube: str) -> Iterator[Cluster]:
     with cluster.temporary(f"daemonset-{os.getpid()}", "2xa100-80g", kube) as up:
         up.runtime.load(image.archive())
         up.kubectl("label", "node", up.node_name, "gpuslice.io/agent=true")
-        up.kubectl("apply", "--server-side", f"--kustomize={OVERLAY}")
+        # The tests' kubelet has not all of the machine: its groups lie below one of its own.
+        settings = f'cgroup_root = "/{keeper.cgroup_of(up.node.folder)}"'
+        manifests = up.kubectl("kustomize", str(OVERLAY))
+        assert manifests.count(LAST_SETTING) == 1
+        up.apply(manifests.replace(LAST_SETTING, f"{LAST_SETTING}\n    {settings}"))
         up.create_namespace("users")
         wait("the agent to be ready", lambda: ready_agents(up), 90)
         yield up

@@ -37,8 +37,11 @@ make_base() {
         sed "s#$certificates#/run/certificates.crt#" /etc/pip.conf >"$cache/pip.conf"
         given="--volume $cache/pip.conf:/etc/pip.conf:ro --volume $certificates:/run/certificates.crt:ro"
     fi
-    # shellcheck disable=SC2086 # a list
-    $images build --layers --pull-never --quiet $given --tag "$name" "$checkout" >/dev/null
+    # The stage that builds has a name too, so that its layers are kept for the next time and those of earlier times go.
+    build="$images build --layers --pull-never --quiet $given"
+    $build --target build --tag "$name-build" "$checkout" >/dev/null
+    $build --tag "$name" "$checkout" >/dev/null
+    $images rmi --prune >/dev/null
     rm -f "$archive"
     $images push --quiet "$name" "docker-archive:$archive:$name"
 ) 9>"$cache/lock"
