@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from gpuslice_agent import native_files, run_directory
+from gpuslice_agent import native_files, run_directory, takeover
 from gpuslice_agent.allocation import Defaults, path_of
 from gpuslice_agent.cgroups import PodCgroups
 from gpuslice_agent.config import Config
@@ -30,7 +30,7 @@ from gpuslice_agent.nvml.process import Nvml
 from gpuslice_agent.observer import Observer
 from gpuslice_agent.owners import Owners, boot_id
 from gpuslice_agent.publish import serve_metrics
-from gpuslice_agent.run_directory import Ownership, RunDirectory
+from gpuslice_agent.run_directory import RunDirectory
 from gpuslice_agent.shares import Shares
 from gpuslice_agent.systemd import ServiceManager
 
@@ -56,11 +56,40 @@ async def run(config: Config, manager: ServiceManager, extend: Extend | None = N
     _log_to_stderr(config)
     directory = RunDirectory(config.run_dir)
     run_directory.prepare(directory, private=config.private)
+    stop, terminated = asyncio.Event(), asyncio.Event()
+
+    def terminate() -> None:
+        terminated.set()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, terminate)
+    while not terminated.is_set():
+        stop.clear()
+        if not await _run_once(config, directory, manager, extend, stop):
+            return
+
+
+async def _run_once(
+    config: Config,
+    directory: RunDirectory,
+    manager: ServiceManager,
+    extend: Extend | None,
+    stop: asyncio.Event,
+) -> bool:
+    """True when the agent gave way to another, and may be needed again."""
     with ExitStack() as resources:
-        ownership = await Ownership.taken(directory, private=config.private)
+        ownership = await takeover.owned(
+            directory, private=config.private, instance=config.pod_uid, stop=stop
+        )
+        if ownership is None:
+            return False
         resources.callback(ownership.release)
         agent = Agent(config, directory, resources, extend)
-        await agent.run(manager)
+        await agent.run(manager, stop)
+        if agent.gave_way:
+            directory.give_way(config.pod_uid)
+        return agent.gave_way
 
 
 class Agent:
@@ -125,15 +154,18 @@ class Agent:
             config.poll_interval,
             config.idle_interval,
         )
-        self._control = Control(self._shares, self._observer, self._inventory)
+        self._control = Control(
+            self._shares, self._observer, self._inventory, hands_over=bool(config.pod_uid)
+        )
         self._extension = extend and extend(
             config, self._shares, self._inventory, self._wall, self._strangers
         )
 
-    async def run(self, manager: ServiceManager) -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    @property
+    def gave_way(self) -> bool:
+        return self._control.handed_over.is_set()
+
+    async def run(self, manager: ServiceManager, stop: asyncio.Event) -> None:
         # First of all: tenants may be running, and pace themselves until their arbiter is back.
         self._shares.recover()
         try:
@@ -163,6 +195,7 @@ class Agent:
             "health": self._health.run(),
             "shares": self._observer.keep_looking_at_shares(),
             "watchdog": manager.keep_watchdog(),
+            "hand-over": self._stop_when_handed_over(stop),
         }
         if self._extension is not None:
             parts["Kubernetes"] = self._extension.run()
@@ -179,6 +212,11 @@ class Agent:
             manager.stopping()
             for task in tasks:
                 task.cancel()
+
+    async def _stop_when_handed_over(self, stop: asyncio.Event) -> None:
+        await self._control.handed_over.wait()
+        stop.set()
+        await asyncio.Event().wait()
 
     async def _stop_when_unused(self, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()

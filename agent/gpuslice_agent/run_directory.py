@@ -19,6 +19,7 @@ from gpuslice_agent.errors import RunDirectoryError
 
 SERVICE = Path("/run/gpuslice")
 WAIT_SECONDS = 10.0  # an agent that was told to stop takes less
+MOST_WAITING = 16  # agents whose pods are long gone by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,26 @@ class RunDirectory:
         return self.path / "driver"
 
     @property
+    def waiting(self) -> Path:
+        """Names the agents that gave way to another, so that none asks for its place back."""
+        return self.path / "agent.waiting"
+
+    @property
     def shares(self) -> Path:
         return self.path / "shares"
+
+    def gave_way(self) -> tuple[str, ...]:
+        try:
+            return tuple(self.waiting.read_text().split())
+        except OSError:
+            return ()
+
+    def give_way(self, instance: str) -> None:
+        """To be called before the lock is released."""
+        known = [one for one in self.gave_way() if one != instance]
+        new = self.waiting.with_suffix(".new")
+        new.write_text(" ".join([*known[1 - MOST_WAITING :], instance]))
+        new.rename(self.waiting)
 
 
 def locate(environ: Mapping[str, str], uid: int, service: Path = SERVICE) -> RunDirectory:
@@ -89,19 +108,33 @@ class Ownership:
         self._descriptor = descriptor
 
     @classmethod
-    async def taken(cls, directory: RunDirectory, *, private: bool) -> Self:
-        """Waits a little where nobody serves: the last agent may be on its way out."""
+    async def taken(
+        cls,
+        directory: RunDirectory,
+        *,
+        private: bool,
+        wait_seconds: float = WAIT_SECONDS,
+        while_served: bool = False,
+    ) -> Self:
+        """Waits a little where nobody serves: the last agent may be on its way out.
+
+        `while_served`: also where somebody does, who was asked to let go.
+        """
         descriptor = os.open(directory.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + wait_seconds
         while not _locked(descriptor):
-            if time.monotonic() > deadline or _is_served(directory):
+            if time.monotonic() > deadline or (not while_served and is_served(directory)):
                 owner = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
                 os.close(descriptor)
                 raise RunDirectoryError(
                     f"Another agent ({owner}) owns {directory.path}: "
                     "stop it, or use another run directory."
                 )
-            await asyncio.sleep(0.05)
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                os.close(descriptor)
+                raise
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{'private' if private else 'service'} {os.getpid()}\n".encode(), 0)
         return cls(descriptor)
@@ -118,7 +151,7 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _is_served(directory: RunDirectory) -> bool:
+def is_served(directory: RunDirectory) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         return probe.connect_ex(str(directory.socket)) == 0
 

@@ -155,7 +155,7 @@ def test_prometheus_reads_the_snapshot(node: SimNode, run_dir: Path) -> None:
             families = list(text_string_to_metric_families(answer.read().decode()))
     samples = {sample.name: sample for family in families for sample in family.samples}
     limit = samples["gpuslice_share_memory_limit_bytes"]
-    assert limit.labels == {"share": share.id, "uuid": share.gpu_uuid}
+    assert (limit.labels["share"], limit.labels["uuid"]) == (share.id, share.gpu_uuid)
     assert limit.value == 1024 * MIB
 
 

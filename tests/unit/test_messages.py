@@ -6,10 +6,14 @@ import pytest
 
 from gpuslice_agent.control import messages
 from gpuslice_agent.model import (
+    GpuPath,
     Health,
     HealthState,
+    Limits,
     Order,
+    Overcommit,
     Owner,
+    OwnerKind,
     Pacing,
     Policy,
     Priority,
@@ -48,12 +52,27 @@ def test_a_snapshot_arrives_as_it_was_sent() -> None:
         compute_capability=(9, 0),
         numa_node=0,
         reading=Reading(5, 0.25, None, 300.5),
-        strangers=(PROCESS,),
+        strangers=(replace(PROCESS, pod_uid="uid-2", container_id="c"),),
+        path=GpuPath.DRA,
     )
     usage = Usage(1, 2, 0.5, 3, True, 4, Pacing.LOCAL, (PROCESS,))
     held = replace(share(on, cores=30), state=ShareState.CORRUPT, directory="/x", usage=usage)
+    owner = Owner(
+        "claim team/gpu",
+        kind=OwnerKind.CLAIM,
+        key="claim/uid-3/gpu/0",
+        namespace="team",
+        pod="train",
+        pod_uid="uid-1",
+        container="main",
+        claim="gpu",
+        claim_uid="uid-3",
+    )
+    whole = Limits(100, 5, overcommit=Overcommit.SWAP, whole=True)
+    claimed = replace(share(on, id="two"), owner=owner, limits=whole)
     sick = replace(gpu(1), health=Health(HealthState.UNHEALTHY, "hung"))
-    sent = replace(node(on, sick, shares=(held,)), simulated=True, cuda_version="13.0")
+    sent = replace(node(on, sick, shares=(held, claimed)), simulated=True, cuda_version="13.0")
+    sent = replace(sent, strangers_stopped=2)
     assert messages.snapshot_from_message(messages.snapshot_to_message(sent)) == sent
 
 

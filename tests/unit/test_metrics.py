@@ -10,7 +10,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpuslice_agent.errors import PublishError
-from gpuslice_agent.model import Process, Reading, ShareState, Snapshot, Usage
+from gpuslice_agent.model import (
+    Owner,
+    OwnerKind,
+    Process,
+    Reading,
+    ShareState,
+    Snapshot,
+    Usage,
+)
 from gpuslice_agent.publish.metrics import SnapshotCollector, serve_metrics
 
 from .nodes import GIB, gpu, node, share
@@ -36,6 +44,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[name, frozenset(labels.items())]
 
 
+NO_POD = {"namespace": "", "pod": "", "container": ""}
 ON = gpu(reading=Reading(memory_used_bytes=5 * GIB, utilization_ratio=0.4, power_watts=None))
 USAGE = Usage(
     used_bytes=GIB,
@@ -66,7 +75,7 @@ def test_what_a_gpu_does_not_say_has_no_sample() -> None:
 
 def test_a_share_is_described_in_base_units() -> None:
     samples = scraped(BUSY)
-    labels = {"share": "one", "uuid": ON.uuid}
+    labels = {"share": "one", "uuid": ON.uuid} | NO_POD
     assert value(samples, "gpuslice_share_memory_limit_bytes", **labels) == 8 * GIB
     assert value(samples, "gpuslice_share_memory_used_bytes", **labels) == GIB
     assert value(samples, "gpuslice_share_memory_pinned_bytes", **labels) == 3 * GIB
@@ -76,10 +85,21 @@ def test_a_share_is_described_in_base_units() -> None:
     assert value(samples, "gpuslice_share_processes", **labels) == 2
 
 
+def test_a_share_of_a_pod_names_it_on_every_series() -> None:
+    owner = Owner("claim", kind=OwnerKind.CLAIM, namespace="team", pod="chat-0", claim="gpu")
+    samples = scraped(node(ON, shares=(replace(share(ON, gib=8), owner=owner),)))
+    labels = {"share": "one", "uuid": ON.uuid, "namespace": "team", "pod": "chat-0"}
+    assert value(samples, "gpuslice_share_busy_seconds_total", container="", **labels) == 0
+    (info,) = (labels for name, labels in samples if name == "gpuslice_share_info")
+    assert {("pod", "chat-0"), ("claim", "gpu"), ("kind", "claim")} < info
+
+
 def test_exactly_one_state_of_a_share_is_1() -> None:
     samples = scraped(BUSY)
     states = {
-        state: value(samples, "gpuslice_share_state", share="one", uuid=ON.uuid, state=state)
+        state: value(
+            samples, "gpuslice_share_state", share="one", uuid=ON.uuid, state=state, **NO_POD
+        )
         for state in ShareState
     }
     assert states == {ShareState.READY: 1, ShareState.CORRUPT: 0, ShareState.ENDING: 0}

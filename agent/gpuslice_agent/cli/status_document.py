@@ -39,6 +39,7 @@ def _gpu(gpu: Gpu, snapshot: Snapshot) -> dict[str, object]:
         "power_watts": gpu.reading.power_watts,
         "health": gpu.health.state.value,
         "health_reason": gpu.health.reason,
+        "path": gpu.path.value,
         "strangers": [_process(process) for process in gpu.strangers],
     }
 
@@ -55,8 +56,17 @@ def _share(share: Share, snapshot: Snapshot) -> dict[str, object]:
         "policy": limits.policy.value,
         "priority": limits.priority.value,
         "weight": limits.weight,
+        "overcommit": limits.overcommit.value,
+        "whole": limits.whole,
         "owner": share.owner.name,
         "owner_pid": share.owner.pid,
+        "kind": share.owner.kind.value,
+        "namespace": share.owner.namespace,
+        "pod": share.owner.pod,
+        "pod_uid": share.owner.pod_uid,
+        "container": share.owner.container,
+        "claim": share.owner.claim,
+        "claim_uid": share.owner.claim_uid,
         "directory": share.directory,
         "created_at": share.created_at,
         "state": share.state.value,
@@ -87,4 +97,6 @@ def _process(process: Process) -> dict[str, object]:
         "throttled_ns": process.throttled_ns,
         "launches": process.launches,
         "waiting": process.waiting,
+        "pod_uid": process.pod_uid,
+        "container_id": process.container_id,
     }

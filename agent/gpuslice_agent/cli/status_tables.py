@@ -4,7 +4,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gpuslice_agent.model import Gpu, HealthState, Process, Share, ShareState, Snapshot
+from gpuslice_agent.model import (
+    Gpu,
+    GpuPath,
+    HealthState,
+    OwnerKind,
+    Process,
+    Share,
+    ShareState,
+    Snapshot,
+)
 
 HEALTH_STYLES = {
     HealthState.HEALTHY: "green",
@@ -19,6 +28,8 @@ def tables(snapshot: Snapshot) -> RenderableType:
     parts: list[RenderableType] = [_heading(snapshot), _gpu_table(snapshot)]
     if snapshot.shares:
         parts.append(_share_table(snapshot))
+    if any(_is_of_kubernetes(share) for share in snapshot.shares):
+        parts.append(_pod_table(snapshot))
     if any(share.usage.processes for share in snapshot.shares):
         parts.append(_process_table(snapshot))
     if any(gpu.strangers for gpu in snapshot.gpus):
@@ -52,9 +63,10 @@ def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def _gpu_table(snapshot: Snapshot) -> Table:
+    paths = any(gpu.path is not GpuPath.LOCAL for gpu in snapshot.gpus)
     table = _table(
         "GPUs", "GPU", "Name", "Health", "Temp", "Power", "Util", "Memory used", "Promised",
-        right=("Temp", "Power", "Util", "Memory used", "Promised"),
+        *(("Path",) if paths else ()), right=("Temp", "Power", "Util", "Memory used", "Promised"),
     )  # fmt: skip
     for gpu in snapshot.gpus:
         reading, promised = gpu.reading, snapshot.promised(gpu.uuid)
@@ -67,6 +79,7 @@ def _gpu_table(snapshot: Snapshot) -> Table:
             _or_dash(reading.utilization_ratio, "{:.0%}"),
             f"{size(reading.memory_used_bytes)} / {size(gpu.memory_bytes)}",
             f"{promised.cores} %, {size(promised.memory_bytes)}",
+            *((gpu.path,) if paths else ()),
         )
     return table
 
@@ -82,13 +95,23 @@ def _share_table(snapshot: Snapshot) -> Table:
             share.id,
             _gpu_index(share, snapshot),
             _cut(share.owner.name),
-            f"{usage.busy_ratio:.0%} of {limits.cores} %",
-            f"{size(usage.used_bytes)} / {size(limits.memory_bytes)}",
+            "whole" if limits.whole else f"{usage.busy_ratio:.0%} of {limits.cores} %",
+            "whole" if limits.whole else f"{size(usage.used_bytes)} / {size(limits.memory_bytes)}",
             limits.policy,
             limits.priority,
             usage.pacing,
             _state(share),
         )
+    return table
+
+
+def _pod_table(snapshot: Snapshot) -> Table:
+    table = _table("Pods", "Share", "Namespace", "Pod", "Container", "Claim")
+    for share in sorted(snapshot.shares, key=lambda share: share.created_at):
+        owner = share.owner
+        if _is_of_kubernetes(share):
+            names = (owner.namespace, owner.pod, owner.container, owner.claim)
+            table.add_row(share.id, *(_cut(name) or "-" for name in names))
     return table
 
 
@@ -119,6 +142,10 @@ def _stranger_table(snapshot: Snapshot) -> Table:
                 str(gpu.index), str(process.pid), _cut(process.name), size(process.memory_bytes)
             )
     return table
+
+
+def _is_of_kubernetes(share: Share) -> bool:
+    return share.owner.kind is not OwnerKind.PROCESS
 
 
 def _health(gpu: Gpu) -> Text:

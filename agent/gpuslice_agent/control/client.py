@@ -35,6 +35,7 @@ ERROR_OF: dict[grpc.StatusCode, type[GpusliceError]] = {
 }
 # Longer than the agent's own longest wait: the first look at GPUs whose driver has to start.
 DEADLINE_SECONDS = 90.0
+HAND_OVER_SECONDS = 5.0  # it only says that it will
 
 
 class Client:
@@ -102,6 +103,12 @@ class Client:
         """Idempotent. A share that processes still hold ends with the last of them."""
         with self._translated():
             self._stub.Release(pb.ReleaseRequest(share_ids=share_ids), timeout=DEADLINE_SECONDS)
+
+    def hand_over(self, instance: str) -> None:
+        """Asks the agent to let go of everything, for the pod with this UID to take over."""
+        with self._translated():
+            request = pb.HandOverRequest(instance=instance)
+            self._stub.HandOver(request, timeout=HAND_OVER_SECONDS)
 
     @contextlib.contextmanager
     def _translated(self) -> Generator[None]:

@@ -4,11 +4,14 @@ from typing import Literal
 
 from gpuslice_agent.model import (
     Gpu,
+    GpuPath,
     Health,
     HealthState,
     Limits,
     Order,
+    Overcommit,
     Owner,
+    OwnerKind,
     Pacing,
     Policy,
     Priority,
@@ -80,6 +83,8 @@ def process_to_message(process: Process) -> pb.Process:
         launches=process.launches,
         last_activity_ns=process.last_activity_ns,
         waiting=process.waiting,
+        pod_uid=process.pod_uid,
+        container_id=process.container_id,
     )
 
 
@@ -101,6 +106,37 @@ def process_from_message(message: pb.Process) -> Process:
         launches=message.launches,
         last_activity_ns=message.last_activity_ns,
         waiting=message.waiting,
+        pod_uid=message.pod_uid,
+        container_id=message.container_id,
+    )
+
+
+def owner_to_message(owner: Owner) -> pb.Owner:
+    return pb.Owner(
+        kind=owner.kind,
+        namespace=owner.namespace,
+        pod=owner.pod,
+        pod_uid=owner.pod_uid,
+        container=owner.container,
+        claim=owner.claim,
+        claim_uid=owner.claim_uid,
+        key=owner.key,
+    )
+
+
+def _owner(name: str, pid: int, message: pb.Owner) -> Owner:
+    return Owner(
+        name=name,
+        pid=pid,
+        # An older agent knows of no other.
+        kind=OwnerKind(message.kind) if message.kind else OwnerKind.PROCESS,
+        namespace=message.namespace,
+        pod=message.pod,
+        pod_uid=message.pod_uid,
+        container=message.container,
+        claim=message.claim,
+        claim_uid=message.claim_uid,
+        key=message.key,
     )
 
 
@@ -114,6 +150,9 @@ def share_to_message(share: Share, gpu_index: int) -> pb.Share:
         policy=POLICIES[share.limits.policy],
         priority=PRIORITIES[share.limits.priority],
         weight=share.limits.weight,
+        overcommit=share.limits.overcommit,
+        whole=share.limits.whole,
+        held_by=owner_to_message(share.owner),
         owner=share.owner.name,
         owner_pid=share.owner.pid,
         directory=share.directory,
@@ -140,8 +179,10 @@ def share_from_message(message: pb.Share) -> Share:
             policy=POLICY_OF[message.policy],
             priority=PRIORITY_OF[message.priority],
             weight=message.weight,
+            overcommit=Overcommit(message.overcommit) if message.overcommit else Overcommit.OFF,
+            whole=message.whole,
         ),
-        owner=Owner(name=message.owner, pid=message.owner_pid),
+        owner=_owner(message.owner, message.owner_pid, message.held_by),
         created_at=message.created_at,
         directory=message.directory,
         state=ShareState(message.state),
@@ -178,6 +219,7 @@ def gpu_to_message(gpu: Gpu, snapshot: Snapshot) -> pb.Gpu:
         strangers=map(process_to_message, gpu.strangers),
         numa_node=gpu.numa_node,
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else "",
+        path=gpu.path,
     )
 
 
@@ -204,6 +246,7 @@ def gpu_from_message(message: pb.Gpu) -> Gpu:
         ),
         health=Health(HealthState(message.health), message.health_reason),
         strangers=tuple(map(process_from_message, message.strangers)),
+        path=GpuPath(message.path) if message.path else GpuPath.LOCAL,
     )
 
 
@@ -216,6 +259,7 @@ def snapshot_to_message(snapshot: Snapshot) -> pb.Snapshot:
         enforcement=snapshot.enforcement,
         simulated=snapshot.simulated,
         problem=snapshot.problem,
+        strangers_stopped=snapshot.strangers_stopped,
         gpus=(gpu_to_message(gpu, snapshot) for gpu in snapshot.gpus),
         shares=(share_to_message(share, index.get(share.gpu_uuid, 0)) for share in snapshot.shares),
     )
@@ -229,6 +273,7 @@ def snapshot_from_message(message: pb.Snapshot) -> Snapshot:
         enforcement=message.enforcement,
         simulated=message.simulated,
         problem=message.problem,
+        strangers_stopped=message.strangers_stopped,
         gpus=tuple(map(gpu_from_message, message.gpus)),
         shares=tuple(map(share_from_message, message.shares)),
     )

@@ -42,8 +42,13 @@ STOP_SECONDS = 1.0
 
 
 class Control(pb_grpc.ControlServicer):
-    def __init__(self, shares: Shares, observer: Observer, inventory: Inventory) -> None:
+    def __init__(
+        self, shares: Shares, observer: Observer, inventory: Inventory, *, hands_over: bool = False
+    ) -> None:
+        """`hands_over`: to whoever asks; for an agent that is a pod and may be replaced."""
         self._shares = shares
+        self._hands_over = hands_over
+        self.handed_over = asyncio.Event()
         self._observer = observer
         self._inventory = inventory
         self._changing = 0
@@ -83,6 +88,17 @@ class Control(pb_grpc.ControlServicer):
         async with self._change(context):
             self._shares.release(request.share_ids)
             return pb.ReleaseResponse()
+
+    async def HandOver(self, request: pb.HandOverRequest, context: Any) -> pb.HandOverResponse:
+        if not self._hands_over:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,  # as one answers that knows of no hand-over
+                "The agent here is no pod and gives its place to none: stop it first.",
+            )
+        log.info("handing over instance=%s", request.instance)
+        self.closing = True
+        self.handed_over.set()
+        return pb.HandOverResponse()
 
     @asynccontextmanager
     async def _change(self, context: Any) -> AsyncGenerator[None]:

@@ -14,7 +14,8 @@ from gpuslice_agent.model import Gpu, HealthState, Share, ShareState, Snapshot
 
 NS = 1e-9
 GPU_LABELS = ("uuid",)
-SHARE_LABELS = ("share", "uuid")
+# With the pod on each: what scales on metrics picks series by it, and cannot join.
+SHARE_LABELS = ("share", "uuid", "namespace", "pod", "container")
 
 Gauges = tuple[tuple[str, str, Callable[[Gpu, Snapshot], float | None]], ...]
 
@@ -148,7 +149,7 @@ def _of_shares(snapshot: Snapshot) -> Iterable[Metric]:
     for name, text, value_of in SHARE_GAUGES:
         gauge = GaugeMetricFamily(f"gpuslice_share_{name}", text, labels=SHARE_LABELS)
         for share in snapshot.shares:
-            gauge.add_metric((share.id, share.gpu_uuid), value_of(share))
+            gauge.add_metric(_labels(share), value_of(share))
         yield gauge
     for name, text, value_of in SHARE_COUNTERS:
         counter = CounterMetricFamily(
@@ -157,7 +158,7 @@ def _of_shares(snapshot: Snapshot) -> Iterable[Metric]:
             labels=SHARE_LABELS,
         )
         for share in snapshot.shares:
-            counter.add_metric((share.id, share.gpu_uuid), value_of(share), share.created_at)
+            counter.add_metric(_labels(share), value_of(share), share.created_at)
         yield counter
     state = GaugeMetricFamily(
         "gpuslice_share_state", "1 for the state the share is in.", labels=(*SHARE_LABELS, "state")
@@ -165,17 +166,25 @@ def _of_shares(snapshot: Snapshot) -> Iterable[Metric]:
     info = InfoMetricFamily("gpuslice_share", "What does not change.", labels=SHARE_LABELS)
     for share in snapshot.shares:
         for one in ShareState:
-            state.add_metric((share.id, share.gpu_uuid, one), float(share.state is one))
+            state.add_metric((*_labels(share), one), float(share.state is one))
         info.add_metric(
-            (share.id, share.gpu_uuid),
+            _labels(share),
             {
+                "kind": share.owner.kind.value,
                 "owner": share.owner.name,
+                "claim": share.owner.claim,
+                "whole": str(share.limits.whole).lower(),
                 "policy": share.limits.policy.value,
                 "priority": share.limits.priority.value,
             },
         )
     yield state
     yield info
+
+
+def _labels(share: Share) -> tuple[str, ...]:
+    owner = share.owner
+    return share.id, share.gpu_uuid, owner.namespace, owner.pod, owner.container
 
 
 def _gpu_info(snapshot: Snapshot) -> Metric:

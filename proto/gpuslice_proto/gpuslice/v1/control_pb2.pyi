@@ -247,6 +247,41 @@ class ReleaseResponse(_message.Message):
 Global___ReleaseResponse: _TypeAlias = ReleaseResponse  # noqa: Y015
 
 @_typing.final
+class HandOverRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    instance: _builtins.str
+    """the UID of the pod that takes over"""
+    def __init__(
+        self,
+        *,
+        instance: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOverRequest: _TypeAlias = HandOverRequest  # noqa: Y015
+
+@_typing.final
+class HandOverResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOverResponse: _TypeAlias = HandOverResponse  # noqa: Y015
+
+@_typing.final
 class Process(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,6 +301,8 @@ class Process(_message.Message):
     LAUNCHES_FIELD_NUMBER: _builtins.int
     LAST_ACTIVITY_NS_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
+    POD_UID_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     """as the agent sees it; 0 where it cannot be translated"""
     tenant_pid: _builtins.int
@@ -284,6 +321,9 @@ class Process(_message.Message):
     launches: _builtins.int
     last_activity_ns: _builtins.int
     waiting: _builtins.bool
+    pod_uid: _builtins.str
+    """of a stranger; empty outside pods"""
+    container_id: _builtins.str
     def __init__(
         self,
         *,
@@ -303,14 +343,60 @@ class Process(_message.Message):
         launches: _builtins.int = ...,
         last_activity_ns: _builtins.int = ...,
         waiting: _builtins.bool = ...,
+        pod_uid: _builtins.str = ...,
+        container_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_bytes", b"array_bytes", "busy_ns", b"busy_ns", "context_bytes", b"context_bytes", "data_bytes", b"data_bytes", "last_activity_ns", b"last_activity_ns", "launches", b"launches", "managed_bytes", b"managed_bytes", "memory_bytes", b"memory_bytes", "module_bytes", b"module_bytes", "name", b"name", "pid", b"pid", "pinned_bytes", b"pinned_bytes", "swapped_bytes", b"swapped_bytes", "tenant_pid", b"tenant_pid", "throttled_ns", b"throttled_ns", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_bytes", b"array_bytes", "busy_ns", b"busy_ns", "container_id", b"container_id", "context_bytes", b"context_bytes", "data_bytes", b"data_bytes", "last_activity_ns", b"last_activity_ns", "launches", b"launches", "managed_bytes", b"managed_bytes", "memory_bytes", b"memory_bytes", "module_bytes", b"module_bytes", "name", b"name", "pid", b"pid", "pinned_bytes", b"pinned_bytes", "pod_uid", b"pod_uid", "swapped_bytes", b"swapped_bytes", "tenant_pid", b"tenant_pid", "throttled_ns", b"throttled_ns", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Process: _TypeAlias = Process  # noqa: Y015
+
+@_typing.final
+class Owner(_message.Message):
+    """Who holds a share. Empty what does not apply."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    POD_FIELD_NUMBER: _builtins.int
+    POD_UID_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
+    CLAIM_UID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """process | container | claim"""
+    namespace: _builtins.str
+    pod: _builtins.str
+    pod_uid: _builtins.str
+    container: _builtins.str
+    claim: _builtins.str
+    claim_uid: _builtins.str
+    key: _builtins.str
+    """of no two shares"""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        pod: _builtins.str = ...,
+        pod_uid: _builtins.str = ...,
+        container: _builtins.str = ...,
+        claim: _builtins.str = ...,
+        claim_uid: _builtins.str = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "claim_uid", b"claim_uid", "container", b"container", "key", b"key", "kind", b"kind", "namespace", b"namespace", "pod", b"pod", "pod_uid", b"pod_uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Owner: _TypeAlias = Owner  # noqa: Y015
 
 @_typing.final
 class Share(_message.Message):
@@ -337,6 +423,9 @@ class Share(_message.Message):
     THROTTLED_NS_FIELD_NUMBER: _builtins.int
     OVER_BYTES_FIELD_NUMBER: _builtins.int
     OWNER_PID_FIELD_NUMBER: _builtins.int
+    HELD_BY_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
+    OVERCOMMIT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     gpu_uuid: _builtins.str
     gpu_index: _builtins.int
@@ -364,8 +453,14 @@ class Share(_message.Message):
     over_bytes: _builtins.int
     """on the card beyond the limit, by NVML: something goes past the shim"""
     owner_pid: _builtins.int
+    whole: _builtins.bool
+    """the GPU itself, without shim and files"""
+    overcommit: _builtins.str
+    """off | swap"""
     @_builtins.property
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Process]: ...
+    @_builtins.property
+    def held_by(self) -> Global___Owner: ...
     def __init__(
         self,
         *,
@@ -390,10 +485,13 @@ class Share(_message.Message):
         throttled_ns: _builtins.int = ...,
         over_bytes: _builtins.int = ...,
         owner_pid: _builtins.int = ...,
+        held_by: Global___Owner | None = ...,
+        whole: _builtins.bool = ...,
+        overcommit: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held_by", b"held_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_ns", b"busy_ns", "busy_ratio", b"busy_ratio", "cores", b"cores", "created_at", b"created_at", "directory", b"directory", "gpu_index", b"gpu_index", "gpu_uuid", b"gpu_uuid", "id", b"id", "memory_bytes", b"memory_bytes", "over_bytes", b"over_bytes", "owner", b"owner", "owner_pid", b"owner_pid", "pacing", b"pacing", "policy", b"policy", "priority", b"priority", "processes", b"processes", "state", b"state", "throttled", b"throttled", "throttled_ns", b"throttled_ns", "used_bytes", b"used_bytes", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_ns", b"busy_ns", "busy_ratio", b"busy_ratio", "cores", b"cores", "created_at", b"created_at", "directory", b"directory", "gpu_index", b"gpu_index", "gpu_uuid", b"gpu_uuid", "held_by", b"held_by", "id", b"id", "memory_bytes", b"memory_bytes", "over_bytes", b"over_bytes", "overcommit", b"overcommit", "owner", b"owner", "owner_pid", b"owner_pid", "pacing", b"pacing", "policy", b"policy", "priority", b"priority", "processes", b"processes", "state", b"state", "throttled", b"throttled", "throttled_ns", b"throttled_ns", "used_bytes", b"used_bytes", "weight", b"weight", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -419,6 +517,7 @@ class Gpu(_message.Message):
     STRANGERS_FIELD_NUMBER: _builtins.int
     NUMA_NODE_FIELD_NUMBER: _builtins.int
     COMPUTE_CAPABILITY_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     uuid: _builtins.str
     name: _builtins.str
@@ -438,6 +537,8 @@ class Gpu(_message.Message):
     numa_node: _builtins.int
     compute_capability: _builtins.str
     """"9.0" """
+    path: _builtins.str
+    """local | plugin | dra: who hands it out, beside `gpuslice run`"""
     @_builtins.property
     def strangers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Process]:
         """processes on the GPU that hold no share"""
@@ -461,10 +562,11 @@ class Gpu(_message.Message):
         strangers: _abc.Iterable[Global___Process] | None = ...,
         numa_node: _builtins.int | None = ...,
         compute_capability: _builtins.str = ...,
+        path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_numa_node", b"_numa_node", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilization_ratio", b"_utilization_ratio", "numa_node", b"numa_node", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius", "utilization_ratio", b"utilization_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_numa_node", b"_numa_node", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilization_ratio", b"_utilization_ratio", "compute_capability", b"compute_capability", "cores_promised", b"cores_promised", "health", b"health", "health_reason", b"health_reason", "index", b"index", "memory_bytes", b"memory_bytes", "memory_promised_bytes", b"memory_promised_bytes", "memory_used_bytes", b"memory_used_bytes", "name", b"name", "numa_node", b"numa_node", "pci_bus_id", b"pci_bus_id", "power_watts", b"power_watts", "strangers", b"strangers", "temperature_celsius", b"temperature_celsius", "utilization_ratio", b"utilization_ratio", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_numa_node", b"_numa_node", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilization_ratio", b"_utilization_ratio", "compute_capability", b"compute_capability", "cores_promised", b"cores_promised", "health", b"health", "health_reason", b"health_reason", "index", b"index", "memory_bytes", b"memory_bytes", "memory_promised_bytes", b"memory_promised_bytes", "memory_used_bytes", b"memory_used_bytes", "name", b"name", "numa_node", b"numa_node", "path", b"path", "pci_bus_id", b"pci_bus_id", "power_watts", b"power_watts", "strangers", b"strangers", "temperature_celsius", b"temperature_celsius", "utilization_ratio", b"utilization_ratio", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__numa_node: _TypeAlias = _typing.Literal["numa_node"]  # noqa: Y015
     _WhichOneofArgType__numa_node: _TypeAlias = _typing.Literal["_numa_node", b"_numa_node"]  # noqa: Y015
@@ -497,6 +599,7 @@ class Snapshot(_message.Message):
     GPUS_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    STRANGERS_STOPPED_FIELD_NUMBER: _builtins.int
     taken_at: _builtins.float
     """seconds since the epoch"""
     driver_version: _builtins.str
@@ -506,6 +609,8 @@ class Snapshot(_message.Message):
     simulated: _builtins.bool
     problem: _builtins.str
     """why no GPU can be seen; empty where some can"""
+    strangers_stopped: _builtins.int
+    """since the agent started"""
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gpu]: ...
     @_builtins.property
@@ -521,10 +626,11 @@ class Snapshot(_message.Message):
         gpus: _abc.Iterable[Global___Gpu] | None = ...,
         shares: _abc.Iterable[Global___Share] | None = ...,
         problem: _builtins.str = ...,
+        strangers_stopped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cuda_version", b"cuda_version", "driver_version", b"driver_version", "enforcement", b"enforcement", "gpus", b"gpus", "problem", b"problem", "shares", b"shares", "simulated", b"simulated", "taken_at", b"taken_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cuda_version", b"cuda_version", "driver_version", b"driver_version", "enforcement", b"enforcement", "gpus", b"gpus", "problem", b"problem", "shares", b"shares", "simulated", b"simulated", "strangers_stopped", b"strangers_stopped", "taken_at", b"taken_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -59,6 +59,11 @@ class ControlStub(object):
                 request_serializer=gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.ReleaseRequest.SerializeToString,
                 response_deserializer=gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.ReleaseResponse.FromString,
                 _registered_method=True)
+        self.HandOver = channel.unary_unary(
+                '/gpuslice.v1.Control/HandOver',
+                request_serializer=gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.HandOverRequest.SerializeToString,
+                response_deserializer=gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.HandOverResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServicer(object):
@@ -98,6 +103,13 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HandOver(self, request, context):
+        """The agent that asks takes this one's place: it answers, then lets go of everything and stands by.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,6 +137,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Release,
                     request_deserializer=gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.ReleaseRequest.FromString,
                     response_serializer=gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.ReleaseResponse.SerializeToString,
+            ),
+            'HandOver': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandOver,
+                    request_deserializer=gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.HandOverRequest.FromString,
+                    response_serializer=gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.HandOverResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -262,6 +279,33 @@ class Control(object):
             '/gpuslice.v1.Control/Release',
             gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.ReleaseRequest.SerializeToString,
             gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.ReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandOver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gpuslice.v1.Control/HandOver',
+            gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.HandOverRequest.SerializeToString,
+            gpuslice__proto_dot_gpuslice_dot_v1_dot_control__pb2.HandOverResponse.FromString,
             options,
             channel_credentials,
             insecure,

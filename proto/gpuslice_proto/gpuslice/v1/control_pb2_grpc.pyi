@@ -43,6 +43,8 @@ class ControlStub:
     Resize: _grpc.UnaryUnaryMultiCallable[_control_pb2.ResizeRequest, _control_pb2.Share]
     Release: _grpc.UnaryUnaryMultiCallable[_control_pb2.ReleaseRequest, _control_pb2.ReleaseResponse]
     """Idempotent: releasing what is gone is no error."""
+    HandOver: _grpc.UnaryUnaryMultiCallable[_control_pb2.HandOverRequest, _control_pb2.HandOverResponse]
+    """The agent that asks takes this one's place: it answers, then lets go of everything and stands by."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -56,6 +58,8 @@ class ControlAsyncStub(ControlStub):
     Resize: _aio.UnaryUnaryMultiCallable[_control_pb2.ResizeRequest, _control_pb2.Share]  # type: ignore[assignment]
     Release: _aio.UnaryUnaryMultiCallable[_control_pb2.ReleaseRequest, _control_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Idempotent: releasing what is gone is no error."""
+    HandOver: _aio.UnaryUnaryMultiCallable[_control_pb2.HandOverRequest, _control_pb2.HandOverResponse]  # type: ignore[assignment]
+    """The agent that asks takes this one's place: it answers, then lets go of everything and stands by."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -96,5 +100,13 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ReleaseResponse, _abc.Awaitable[_control_pb2.ReleaseResponse]]:
         """Idempotent: releasing what is gone is no error."""
+
+    @_abc_1.abstractmethod
+    def HandOver(
+        self,
+        request: _control_pb2.HandOverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.HandOverResponse, _abc.Awaitable[_control_pb2.HandOverResponse]]:
+        """The agent that asks takes this one's place: it answers, then lets go of everything and stands by."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
