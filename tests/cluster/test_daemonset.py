@@ -38,7 +38,7 @@ def installed(kube: str) -> Iterator[Cluster]:
         settings = f'cgroup_root = "/{keeper.cgroup_of(up.node.folder)}"'
         manifests = up.kubectl("kustomize", str(OVERLAY))
         assert manifests.count(LAST_SETTING) == 1
-        up.apply(manifests.replace(LAST_SETTING, f"{LAST_SETTING}\n    {settings}"))
+        up.apply(manifests.replace(LAST_SETTING, f"{LAST_SETTING}\n    {settings}"), NAMESPACE)
         up.create_namespace("users")
         wait("the agent to be ready", lambda: ready_agents(up), 90)
         yield up

@@ -1,5 +1,6 @@
 """The image that the Dockerfile makes, built as image.sh says."""
 
+import fcntl
 import subprocess
 from pathlib import Path
 
@@ -13,10 +14,18 @@ INPUTS = ("Dockerfile", "pyproject.toml", "agent", "plugin", "proto", "native")
 
 
 def archive() -> Path:
-    """As `docker save` writes it; built anew when something that goes into it has changed."""
-    key = cache.key(SCRIPT, *(REPOSITORY / one for one in INPUTS))
-    return cache.kept(f"agent-image-{key}", _build) / "agent.tar"
+    """As `docker save` writes it; built anew when something that goes into it has changed.
 
-
-def _build(target: Path) -> None:
-    subprocess.run([SCRIPT, NAME, target / "agent.tar"], check=True)
+    One for each checkout, not for each state of it: it is large, and changes with every commit.
+    """
+    folder = cache.directory() / f"agent-image-{cache.key(str(REPOSITORY))}"
+    folder.mkdir(exist_ok=True)
+    built_from, found = folder / "key", folder / "agent.tar"
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        key = cache.key(SCRIPT, *(REPOSITORY / one for one in INPUTS))
+        if not built_from.exists() or built_from.read_text() != key:
+            built_from.unlink(missing_ok=True)
+            subprocess.run([SCRIPT, NAME, found], check=True)
+            built_from.write_text(key)
+    return found
