@@ -34,20 +34,20 @@ class ShareConfig:
 def decode(parameters: object) -> ShareConfig:
     """Of the `opaque.parameters` of a claim or a class."""
     if not isinstance(parameters, dict):
-        raise ClaimError(f"The parameters for {DRIVER} are no object: write a {KIND}.")
+        raise ClaimError("The parameters for gpu.gpuslice.io are no object: write a ShareConfig.")
     given = dict(cast(Object, parameters))
     version, kind = given.pop("apiVersion", None), given.pop("kind", None)
     if version != VERSION:
-        raise ClaimError(f"The {KIND} has apiVersion {version!r}: write {VERSION}.")
+        raise ClaimError(f"The ShareConfig has apiVersion {version!r}: write {VERSION}.")
     if kind != KIND:
-        raise ClaimError(f"The parameters for {DRIVER} are of kind {kind!r}: write {KIND}.")
+        raise ClaimError(f"The parameters are of kind {kind!r}: write ShareConfig.")
     for name, value in given.items():
         if name not in SETTINGS:
             known = ", ".join(SETTINGS)
-            raise ClaimError(f"The {KIND} has a field {name!r}: it may have {known}.")
+            raise ClaimError(f"The ShareConfig has a field {name!r}: it may have {known}.")
         if value not in tuple(SETTINGS[name]):
             right = ", ".join(SETTINGS[name])
-            raise ClaimError(f"The {KIND} has {name} {value!r}: write one of {right}.")
+            raise ClaimError(f"The ShareConfig has {name} {value!r}: write one of {right}.")
     return ShareConfig(**{name: SETTINGS[name](value) for name, value in given.items()})  # type: ignore[arg-type]
 
 
