@@ -7,12 +7,13 @@ from contextlib import closing, contextmanager
 import pytest
 
 from gpuslice_agent.control.client import connect
+from gpuslice_agent.errors import ControlError
 from gpuslice_agent.run_directory import RunDirectory
 
 from . import tenants
 from .agent import RUN
 from .api import Object
-from .cluster import Cluster, uid, wait
+from .cluster import Cluster, wait
 
 LIMIT_MIB = 3000
 OUT_OF_MEMORY = 2
@@ -53,14 +54,20 @@ def pod_of_plugin(name: str, *command: str) -> Object:
     return tenants.pod(name, *command, "0", limits=limits)
 
 
-def took(cluster: Cluster, namespace: str, name: str) -> int:
-    """MiB that the program of this pod got before it was refused."""
+def pod_of_claim(cluster: Cluster, namespace: str, name: str, way: str, *more: str) -> Object:
+    template = tenants.template("share", 50, LIMIT_MIB)
+    cluster.api.create("resourceclaimtemplates", template, namespace)
+    return tenants.pod(name, *ROUND_IT[way], "1", *more, template="share")
+
+
+def took(cluster: Cluster, namespace: str, name: str, refused: int = OUT_OF_MEMORY) -> int:
+    """MiB that the program of this pod got, and that it was refused then, or not at all (0)."""
 
     def said() -> int:
         log = cluster.logs(namespace, name)
         assert "error" not in log, log
         found = re.search(r"took=(\d+) refused=(\d+)", log)
-        assert found is None or int(found[2]) == OUT_OF_MEMORY, log
+        assert found is None or int(found[2]) == refused, log
         return int(found[1]) if found else 0
 
     return wait(f"{name} to be refused", said)
@@ -78,21 +85,40 @@ def held(cluster: Cluster, gpu: int) -> list[int]:
 
 
 @contextmanager
-def agent_with(cluster: Cluster, **settings: object) -> Iterator[None]:
+def agent_without_wall(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, strangers: str
+) -> Iterator[None]:
     """Another agent for a while, as after a change of its configuration."""
-    cluster.agent.stop()
-    cluster.agent.start(**settings)
-    cluster.wait_served()
+    with monkeypatch.context() as environment:
+        environment.setenv("GPUSLICE_KERNEL_WALL", "false")
+        restart(cluster, strangers=strangers)
+    assert served(cluster) == "shim"
     try:
         yield
     finally:
-        cluster.agent.stop()
-        cluster.agent.start()
-        cluster.wait_served()
+        restart(cluster)
+
+
+def restart(cluster: Cluster, **settings: object) -> None:
+    """Returns once the kubelet knows the new agent: a pod that comes sooner waits for a minute."""
+    cluster.agent.stop()
+    log = cluster.node.folder / "logs/agent.log"
+    before = log.stat().st_size
+    cluster.agent.start(**settings)
+    line = b"registered with the kubelet"
+    wait("the agent to be registered", lambda: line in log.read_bytes()[before:])
+
+
+def served(cluster: Cluster) -> str:
+    """Which walls the agent says there are; nothing while there is none."""
+    try:
+        return cluster.agent.snapshot().enforcement
+    except ControlError:
+        return ""
 
 
 def test_the_node_says_which_walls_stand(cluster: Cluster) -> None:
-    assert cluster.agent.snapshot().enforcement == "shim+kernel"
+    assert served(cluster) == "shim+kernel"
 
 
 @pytest.mark.parametrize("way", ROUND_IT)
@@ -108,10 +134,7 @@ def test_a_pod_of_the_device_plugin_is_refused_at_its_limit(
 def test_a_pod_with_a_claim_is_refused_at_its_limit(
     cluster: Cluster, namespace: str, way: str
 ) -> None:
-    template = tenants.template("share", 50, LIMIT_MIB)
-    cluster.api.create("resourceclaimtemplates", template, namespace)
-    pod = tenants.pod("one", *ROUND_IT[way], "1", template="share")
-    cluster.api.create("pods", pod, namespace)
+    cluster.api.create("pods", pod_of_claim(cluster, namespace, "one", way), namespace)
     took(cluster, namespace, "one")
     assert held(cluster, 1) == [LIMIT_MIB]
 
@@ -136,8 +159,7 @@ def test_the_wall_refuses_nothing_that_the_share_allows(cluster: Cluster, namesp
 def test_the_wall_follows_a_resize(cluster: Cluster, namespace: str) -> None:
     cluster.api.create("pods", pod_of_plugin("one", *ROUND_IT["static"]), namespace)
     first = took(cluster, namespace, "one")
-    pod_uid = uid(cluster.pod(namespace, "one"))
-    (share,) = [one for one in cluster.agent.snapshot().shares if one.owner.pod_uid == pod_uid]
+    (share,) = cluster.agent.snapshot().shares
     directory = RunDirectory(cluster.node.root / RUN.relative_to("/"))
     with closing(connect(directory)) as client:
         client.resize(share.id, memory_bytes=2 * LIMIT_MIB * tenants.MIB)
@@ -152,28 +174,27 @@ def test_the_wall_follows_a_resize(cluster: Cluster, namespace: str) -> None:
 
 
 def test_without_the_wall_such_a_pod_is_found_and_reported(
-    cluster: Cluster, namespace: str
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with agent_with(cluster, kernel_wall="false"):
-        assert cluster.agent.snapshot().enforcement == "shim"
-        cluster.api.create("pods", pod_of_plugin("one", *ROUND_IT["static"]), namespace)
-        assert took(cluster, namespace, "one") > 10 * LIMIT_MIB
+    with agent_without_wall(cluster, monkeypatch, "report"):
+        pod = pod_of_claim(cluster, namespace, "one", "static", str(2 * LIMIT_MIB))
+        cluster.api.create("pods", pod, namespace)
+        assert took(cluster, namespace, "one", refused=0) == 2 * LIMIT_MIB
         (event,) = wait("an event", lambda: bypasses(cluster, namespace))
         assert "static-tenant" in event and "stopped" not in event
         assert cluster.pod(namespace, "one")["status"]["phase"] == "Running"
-        pod_uid = uid(cluster.pod(namespace, "one"))
         strangers = [one for gpu in cluster.agent.snapshot().gpus for one in gpu.strangers]
-        assert [one.pod_uid for one in strangers] == [pod_uid]
+        assert [one.name for one in strangers] == ["static-tenant"]
 
 
 def test_without_the_wall_such_a_pod_is_stopped_where_the_policy_says_so(
-    cluster: Cluster, namespace: str
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with agent_with(cluster, kernel_wall="false", strangers="stop"):
-        honest = tenants.pod("honest", "tenant", "100", limits={"gpucores": 10, "gpumem": 1000})
+    with agent_without_wall(cluster, monkeypatch, "stop"):
+        pod = pod_of_claim(cluster, namespace, "one", "static", str(2 * LIMIT_MIB))
+        honest = tenants.pod("honest", "tenant", "100", template="share")
         cluster.api.create("pods", honest, namespace)
         tenants.seen(cluster, namespace, "honest")
-        pod = pod_of_plugin("one", *ROUND_IT["static"])
         pod["spec"]["restartPolicy"] = "Never"
         cluster.api.create("pods", pod, namespace)
         ended = cluster.wait_phase(namespace, "one", "Failed")

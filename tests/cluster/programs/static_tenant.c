@@ -1,9 +1,9 @@
 /* A program that nothing can be preloaded into: it is linked statically, and finds the driver by itself.
  *
- *     static-tenant [GPU]
+ *     static-tenant [GPU [MIB]]
  *
- * Takes of this GPU, by default the first, as much memory as it gets, in pieces of 2 MiB. Says `took=MIB refused=ERROR`,
- * then `ready`, and waits; after SIGUSR1 it takes and says so again.
+ * Takes of this GPU, by default the first, so much memory, by default as much as it gets, in pieces of 2 MiB. Says
+ * `took=MIB refused=ERROR` (0: it got all), then `ready`, and waits; after SIGUSR1 it takes and says so again.
  */
 #include <dlfcn.h>
 #include <signal.h>
@@ -30,10 +30,10 @@ static void check(int error, const char *what) {
     exit(1);
 }
 
-static void take(int (*allocate)(unsigned long long *, size_t)) {
+static void take(int (*allocate)(unsigned long long *, size_t), unsigned long pieces) {
     unsigned long taken = 0;
-    int error;
-    for (unsigned long long pointer; !(error = allocate(&pointer, PIECE)); taken++)
+    int error = 0;
+    for (unsigned long long pointer; taken < pieces && !(error = allocate(&pointer, PIECE)); taken++)
         continue;
     printf("took=%lu refused=%d\nready\n", taken * (PIECE >> 20), error);
     fflush(stdout);
@@ -58,5 +58,5 @@ int main(int argc, char **argv) {
     sigaddset(&again, SIGUSR1);
     sigprocmask(SIG_BLOCK, &again, NULL);
     for (int number;; sigwait(&again, &number))
-        take(allocate);
+        take(allocate, argc > 2 ? strtoul(argv[2], NULL, 10) / (PIECE >> 20) : ~0UL);
 }
