@@ -36,9 +36,15 @@ def simulated_environment(
         "LD_LIBRARY_PATH": ":".join(search),
         "GPUSLICE_SIM_NODE": str(node),
         "GPUSLICE_RUN_DIR": str(run_directory),
+        "GPUSLICE_NVIDIA_CDI_DIRS": str(cdi_directory(node)),
         "GPUSLICE_SYSFS_DIR": str(node / "sys"),
         "GPUSLICE_KMSG": str(node / "kmsg"),
     }
+
+
+def cdi_directory(node: Path) -> Path:
+    """Where a simulated node has its CDI spec."""
+    return node / "cdi"
 
 
 def without_share(environment: Mapping[str, str]) -> dict[str, str]:

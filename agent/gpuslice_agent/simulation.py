@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuslice_agent import mounts, native_files
-from gpuslice_agent.environment import simulated_environment
+from gpuslice_agent import mounts, native_files, simulated_spec
+from gpuslice_agent.environment import cdi_directory, simulated_environment
 from gpuslice_agent.errors import GpusliceError, RequestError
 from gpuslice_agent.run_directory import RunDirectory
 
@@ -49,10 +49,22 @@ def create(profile: str, gpus: int | None, driver: str | None = None) -> SimNode
         version = [] if driver is None else ["--driver", driver]
         _ask("create", "--profile", profile, *count, *version, str(path))
         (path / "run").mkdir(mode=0o700, exist_ok=True)
+        _write_cdi_spec(path)
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
     return SimNode(path)
+
+
+def _write_cdi_spec(path: Path) -> None:
+    """For an agent that gives these GPUs to containers."""
+    # Their users are others than ours; what is private lies in `run`.
+    path.chmod(0o777)
+    gpus = [(gpu["index"], gpu["uuid"]) for gpu in json.loads(_ask("show", str(path)))["gpus"]]
+    document = simulated_spec.document(path, native_files.simulation(), gpus, ())
+    spec = cdi_directory(path) / "nvidia.json"
+    spec.parent.mkdir()
+    spec.write_text(json.dumps(document, indent=1))
 
 
 def profiles() -> str:

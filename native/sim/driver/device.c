@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "given.h"
 #include "sim.h"
 
 static unsigned visible[DEVICES_MAX]; /* the engine's indices, in the order of CUDA_VISIBLE_DEVICES */
@@ -25,18 +26,19 @@ CUdevice device_of_gpu(unsigned gpu) {
 
 /* One entry of CUDA_VISIBLE_DEVICES: an index, or the unambiguous beginning of a UUID. -1: it names no GPU. */
 static int gpu_named(const char *entry) {
+    unsigned given[SIM_GPUS_MAX], count = gpus_given(engine_gpu_count(), given);
     if (strncmp(entry, "GPU-", 4) != 0) {
         char *end;
         long index = strtol(entry, &end, 10);
-        return end != entry && !*end && index >= 0 && index < (long)engine_gpu_count() ? (int)index : -1;
+        return end != entry && !*end && index >= 0 && index < (long)count ? (int)given[index] : -1;
     }
     int found = -1;
-    for (unsigned gpu = 0; gpu < engine_gpu_count(); gpu++) {
-        if (strncasecmp(engine_gpu(gpu)->uuid, entry, strlen(entry)) != 0)
+    for (unsigned i = 0; i < count; i++) {
+        if (strncasecmp(engine_gpu(given[i])->uuid, entry, strlen(entry)) != 0)
             continue;
         if (found >= 0)
             return -1;
-        found = (int)gpu;
+        found = (int)given[i];
     }
     return found;
 }
@@ -75,8 +77,9 @@ static bool add_candidate(struct candidates *candidates, const char *entry) {
 
 static CUresult find_candidates(struct candidates *candidates) {
     const char *text = getenv("CUDA_VISIBLE_DEVICES");
-    for (unsigned gpu = 0; !text && gpu < engine_gpu_count(); gpu++)
-        candidates->all[candidates->count++] = (struct candidate){.gpu = gpu};
+    unsigned given[SIM_GPUS_MAX], count = gpus_given(engine_gpu_count(), given);
+    for (unsigned i = 0; !text && i < count; i++)
+        candidates->all[candidates->count++] = (struct candidate){.gpu = given[i]};
     char *copy = text ? strdup(text) : NULL, *rest = copy;
     if (text && !copy)
         return CUDA_ERROR_OUT_OF_MEMORY;

@@ -67,7 +67,10 @@ static void no_profile(const char *profile, char *reason) {
 
 int node_create(const char *directory, const char *profile, unsigned gpus, uint64_t seed, const char *driver,
                 char *reason) {
-    if (mkdir(directory, 0755) < 0 && errno != EEXIST)
+    /* Containers of any uid keep exported memory in files of their own there; mkdir() heeds the umask. */
+    if (mkdir(directory, 0777) == 0)
+        chmod(directory, 0777);
+    else if (errno != EEXIST)
         return refuse(reason, errno, "cannot make the node directory", directory);
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)

@@ -229,6 +229,7 @@ int physical_open(const struct engine_physical *physical) {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0)
         return -errno;
+    (void)fchmod(fd, 0666); /* who imports it may be of another uid; open() heeds the umask */
     /* sparse, and the same length whoever comes first */
     if (ftruncate(fd, (off_t)(physical->blocks << BLOCK_SHIFT)) < 0) {
         int result = -errno;

@@ -4,16 +4,21 @@
 #include <string.h>
 #include <strings.h>
 
+#include "given.h"
 #include "library.h"
 
 /* --- handles ------------------------------------------------------------------------------------------------ */
+
+static unsigned given(unsigned ret_gpus[SIM_GPUS_MAX]) {
+    return gpus_given(nvml_self.node->info.gpu_count, ret_gpus);
+}
 
 static nvmlReturn_t count(unsigned *ret_count) {
     nvmlReturn_t result = nvml_ready();
     if (result == NVML_SUCCESS && !ret_count)
         result = NVML_ERROR_INVALID_ARGUMENT;
     if (result == NVML_SUCCESS)
-        *ret_count = nvml_self.node->info.gpu_count;
+        *ret_count = given((unsigned[SIM_GPUS_MAX]){0});
     return result;
 }
 
@@ -29,9 +34,10 @@ static nvmlReturn_t by_index(unsigned index, nvmlDevice_t *ret_device) {
     nvmlReturn_t result = nvml_ready();
     if (result != NVML_SUCCESS)
         return result;
-    if (!ret_device || index >= nvml_self.node->info.gpu_count)
+    unsigned gpus[SIM_GPUS_MAX];
+    if (!ret_device || index >= given(gpus))
         return NVML_ERROR_INVALID_ARGUMENT;
-    *ret_device = gpu_handle(index);
+    *ret_device = gpu_handle(gpus[index]);
     return NVML_SUCCESS;
 }
 
@@ -51,8 +57,9 @@ static nvmlReturn_t find(matches *is, const void *key, nvmlDevice_t *ret_device)
         return result;
     if (!key || !ret_device)
         return NVML_ERROR_INVALID_ARGUMENT;
-    for (unsigned i = 0; i < nvml_self.node->info.gpu_count; i++)
-        if (is(&nvml_self.node->gpus[i], key))
+    unsigned gpus[SIM_GPUS_MAX], there = given(gpus);
+    for (unsigned i = 0; i < there; i++)
+        if (is(&nvml_self.node->gpus[gpus[i]], key))
             return by_index(i, ret_device);
     return NVML_ERROR_NOT_FOUND;
 }
@@ -149,7 +156,11 @@ EXPORT nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index)
         return result;
     if (!index)
         return NVML_ERROR_INVALID_ARGUMENT;
+    unsigned gpus[SIM_GPUS_MAX], there = given(gpus);
     *index = target.is_instance ? instance_index(target.place) : gpu_index(target.gpu);
+    for (unsigned i = 0; !target.is_instance && i < there; i++)
+        if (gpus[i] == gpu_index(target.gpu))
+            *index = i;
     return NVML_SUCCESS;
 }
 
