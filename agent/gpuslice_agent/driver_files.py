@@ -6,7 +6,7 @@ libraries of the driver alone is made, and that is named.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -43,6 +43,11 @@ class DriverFiles:
     def search_path(self) -> Path | None:
         """For LD_LIBRARY_PATH; None where the loader finds the driver by itself."""
         return None if self._root == Path("/") else self._links
+
+    def name_to_children(self, environment: MutableMapping[str, str]) -> None:
+        """Their loader, not ours, is to find the driver."""
+        if self.search_path is not None:
+            environment["LD_LIBRARY_PATH"] = str(self.search_path)
 
     def link(self) -> None:
         """Makes the links anew, for a driver may have come or been replaced since.

@@ -56,8 +56,7 @@ def _setting_options() -> list[click.Parameter]:
 def _run(config_file: Path | None, **flags: object) -> None:
     settings = config.load(config_file, os.environ, flags, os.getuid())
     driver = DriverFiles(settings.driver_root, RunDirectory(settings.run_dir).driver)
-    if driver.search_path is not None:
-        os.environ["LD_LIBRARY_PATH"] = str(driver.search_path)  # of the processes that we start
+    driver.name_to_children(os.environ)
     asyncio.run(daemon.run(settings, ServiceManager(os.environ), _extension(settings)))
 
 

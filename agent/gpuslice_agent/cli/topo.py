@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from gpuslice_agent import config
+from gpuslice_agent.driver_files import DriverFiles
 from gpuslice_agent.nvml.process import Nvml
+from gpuslice_agent.run_directory import RunDirectory
 from gpuslice_agent.topology import Nic, PlacedGpu, Topology, place
 from gpuslice_agent.topology.labels import model_of
 from gpuslice_agent.topology.relation import MEANINGS
@@ -22,7 +24,10 @@ def command(as_json: bool) -> None:
 
     Asks the driver and the kernel; needs no agent.
     """
-    topology = asyncio.run(_read(config.load(None, os.environ, {}, os.getuid())))
+    settings = config.load(None, os.environ, {}, os.getuid())
+    driver = DriverFiles(settings.driver_root, RunDirectory(settings.run_dir).driver)
+    driver.name_to_children(os.environ)
+    topology = asyncio.run(_read(settings, driver))
     if as_json:
         click.echo(json.dumps(document(topology), indent=2))
         return
@@ -30,8 +35,8 @@ def command(as_json: bool) -> None:
         click.echo(line)
 
 
-async def _read(settings: config.Config) -> Topology:
-    nvml = Nvml(settings.nvml_deadline, settings.nvml_start_deadline)
+async def _read(settings: config.Config, driver: DriverFiles) -> Topology:
+    nvml = Nvml(settings.nvml_deadline, settings.nvml_start_deadline, before_start=driver.link)
     try:
         return place(await nvml.topology(), settings.sysfs_dir)
     finally:
