@@ -2,6 +2,9 @@
 
 from typing import Literal
 
+import msgspec
+
+from gpuslice_agent.entities import NodeHealth
 from gpuslice_agent.model import (
     Gpu,
     GpuPath,
@@ -259,6 +262,7 @@ def snapshot_to_message(snapshot: Snapshot) -> pb.Snapshot:
         enforcement=snapshot.enforcement,
         simulated=snapshot.simulated,
         problem=snapshot.problem,
+        health=msgspec.json.encode(snapshot.health),
         strangers_stopped=snapshot.strangers_stopped,
         gpus=(gpu_to_message(gpu, snapshot) for gpu in snapshot.gpus),
         shares=(share_to_message(share, index.get(share.gpu_uuid, 0)) for share in snapshot.shares),
@@ -273,6 +277,7 @@ def snapshot_from_message(message: pb.Snapshot) -> Snapshot:
         enforcement=message.enforcement,
         simulated=message.simulated,
         problem=message.problem,
+        health=msgspec.json.decode(message.health or b"{}", type=NodeHealth),
         strangers_stopped=message.strangers_stopped,
         gpus=tuple(map(gpu_from_message, message.gpus)),
         shares=tuple(map(share_from_message, message.shares)),

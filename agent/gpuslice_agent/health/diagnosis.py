@@ -17,7 +17,7 @@ from gpuslice_agent.entities import (
 )
 from gpuslice_agent.health import states
 from gpuslice_agent.health.blame import Tenancies
-from gpuslice_agent.health.catalogue import Catalogue, FaultClass
+from gpuslice_agent.health.catalogue import Catalogue
 from gpuslice_agent.health.judge import (
     DOUBLE_BIT,
     NEVER_BLAMED,
@@ -181,7 +181,7 @@ class Diagnosis:
 
     def _is_echo(self, pci: str, code: int, at: float, judgement: Judgement) -> bool:
         """Whether it only follows another fault: one that the driver names, or one just before."""
-        if judgement.kind is FaultClass.APPLICATION and at - self._grave.get(pci, 0) < ECHO_SECONDS:
+        if judgement.blames and at - self._grave.get(pci, 0) < ECHO_SECONDS:
             return True
         others = (last for one, last in self._last_fault.get(pci, {}).items() if one != code)
         return judgement.echo and any(at - last < ECHO_SECONDS for last in others)
@@ -251,7 +251,7 @@ class Diagnosis:
                 return
         self._incidents.append(
             Incident(
-                at, code, entity, judgement.action, judgement.kind is FaultClass.APPLICATION,
+                at, code, entity, judgement.action, judgement.blames,
                 judgement.meaning, line.pid or 0, line.process or "", tenancy.share, tenancy.owner,
             )
         )  # fmt: skip

@@ -34,6 +34,11 @@ class Judgement:
     echo: bool = False
     ends: int | None = None
 
+    @property
+    def blames(self) -> bool:
+        """Whether it is the fault of the program that had it."""
+        return self.kind is FaultClass.APPLICATION
+
 
 def recovery_action(value: int | None) -> Action:
     """Of NVML's number. A number of a newer driver asks for something: it is not nothing."""

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from gpuslice_agent.errors import PublishError
 from gpuslice_agent.model import Gpu, HealthState, Share, ShareState, Snapshot
+from gpuslice_agent.publish.health_metrics import of_health
 
 NS = 1e-9
 GPU_LABELS = ("uuid",)
@@ -122,6 +123,7 @@ class SnapshotCollector(Collector):
             yield family
         yield from _of_strangers(snapshot)
         yield from _of_shares(snapshot)
+        yield from of_health(snapshot)
 
 
 def _of_strangers(snapshot: Snapshot) -> Iterable[Metric]:

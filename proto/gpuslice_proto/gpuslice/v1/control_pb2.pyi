@@ -600,6 +600,7 @@ class Snapshot(_message.Message):
     SHARES_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     STRANGERS_STOPPED_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     taken_at: _builtins.float
     """seconds since the epoch"""
     driver_version: _builtins.str
@@ -611,6 +612,8 @@ class Snapshot(_message.Message):
     """why no GPU can be seen; empty where some can"""
     strangers_stopped: _builtins.int
     """since the agent started"""
+    health: _builtins.bytes
+    """NodeHealth of gpuslice_agent.entities, as JSON"""
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gpu]: ...
     @_builtins.property
@@ -627,10 +630,11 @@ class Snapshot(_message.Message):
         shares: _abc.Iterable[Global___Share] | None = ...,
         problem: _builtins.str = ...,
         strangers_stopped: _builtins.int = ...,
+        health: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cuda_version", b"cuda_version", "driver_version", b"driver_version", "enforcement", b"enforcement", "gpus", b"gpus", "problem", b"problem", "shares", b"shares", "simulated", b"simulated", "strangers_stopped", b"strangers_stopped", "taken_at", b"taken_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cuda_version", b"cuda_version", "driver_version", b"driver_version", "enforcement", b"enforcement", "gpus", b"gpus", "health", b"health", "problem", b"problem", "shares", b"shares", "simulated", b"simulated", "strangers_stopped", b"strangers_stopped", "taken_at", b"taken_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
