@@ -72,11 +72,16 @@ class Cluster:
 
     @property
     def agent(self) -> Agent:
-        return Agent(self.node, self.control_plane, SPLIT.get(self.profile, {}))
+        return Agent(self.node, self.control_plane, self.split)
+
+    @property
+    def split(self) -> dict[str, str]:
+        """The settings that say which path each GPU belongs to."""
+        return SPLIT[self.profile]
 
     @property
     def profile(self) -> str:
-        """Of the GPUs; empty for a node without."""
+        """Of the simulated GPUs."""
         return (self.node.folder / "profile").read_text()
 
     def kubectl(self, *arguments: str, given: str = "") -> str:
@@ -163,9 +168,9 @@ class Cluster:
 
     def wait_served(self) -> None:
         """Until the scheduler may count on the GPUs: the plugin's and the claims'."""
-        wait("the device plugin's resources and the slices", self._served)
+        wait("the device plugin's resources and the slices", self.served)
 
-    def _served(self) -> bool:
+    def served(self) -> bool:
         allocatable = self.node_status().get("allocatable", {})
         there = [name for name, amount in allocatable.items() if amount != "0"]
         return {"nvidia.com/gpu", "nvidia.com/gpucores", "nvidia.com/gpumem"} <= set(
@@ -188,8 +193,7 @@ class Cluster:
 
     def bring_up(self, profile: str, archives: Iterable[Path]) -> None:
         (self.node.folder / "profile").write_text(profile)
-        if profile:
-            self.gpus.create(profile)
+        self.gpus.create(profile)
         self.control_plane.start()
         self.runtime.start()
         self.kubelet.start()

@@ -1,5 +1,6 @@
 """Two shares of one GPU, by plugin and by claim: what the programs see, and who waits."""
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,8 @@ from .cluster import Cluster, wait
 from .tenants import MIB, OUT_OF_MEMORY
 
 MEMORY = 3000  # MiB
+WARM_SECONDS = 1.0
+MEASURED_SECONDS = 4.0
 
 
 def by_plugin(cluster: Cluster, namespace: str, name: str, cores: int, *command: str) -> None:
@@ -54,6 +57,29 @@ def test_two_pods_share_a_gpu_and_a_third_waits_until_one_leaves(
     (gpu,) = tenants.seen(cluster, namespace, "three")
     assert gpu.total_bytes == MEMORY * MIB
     wait_agreed(cluster)
+
+
+@both_ways
+def test_a_program_gets_its_half_of_the_gpu_s_time(
+    cluster: Cluster, namespace: str, start: Start
+) -> None:
+    start(cluster, namespace, "one", 50, "tenant", "spin")
+    (gpu,) = tenants.seen(cluster, namespace, "one")
+    time.sleep(WARM_SECONDS)
+    assert busy(cluster, gpu.uuid, MEASURED_SECONDS) == pytest.approx(0.5, abs=0.03)
+
+
+def busy(cluster: Cluster, uuid: str, seconds: float) -> float:
+    """How much of its time a GPU worked, by its own count."""
+
+    def counted() -> tuple[int, int]:
+        shown = cluster.gpus.show()
+        return shown["now_ns"], next(gpu["busy_ns"] for gpu in shown["gpus"] if gpu["uuid"] == uuid)
+
+    start, before = counted()
+    time.sleep(seconds)
+    end, after = counted()
+    return (after - before) / (end - start)
 
 
 def waiting_for(pod: Object) -> str:

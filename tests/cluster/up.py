@@ -5,12 +5,21 @@ python -m tests.cluster.up NAME PROFILE KUBE
 
 import sys
 
-from . import cluster, images
+from ..deploy import image
+from . import binaries, cluster, daemonset, images, node
 
 
 def main(name: str, profile: str, kube: str) -> None:
+    if kube not in binaries.KUBERNETES or profile not in cluster.SPLIT:
+        known = f"KUBE={'|'.join(binaries.KUBERNETES)} and PROFILE={'|'.join(cluster.SPLIT)}"
+        raise SystemExit(f"up: there are {known}, not KUBE={kube} and PROFILE={profile}")
+    image.archive()
     up = cluster.start(name, profile, kube)
-    up.agent.start()
+    try:
+        daemonset.install(up)
+    except BaseException:
+        node.remove(name)
+        raise
     print(f"KUBECONFIG={up.kubeconfig}")
     print(f"kubectl: {up.kubernetes / 'kubectl'}")
     print(f"tenant image: {images.TENANT} (imagePullPolicy: Never)")
