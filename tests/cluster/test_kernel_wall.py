@@ -1,7 +1,7 @@
 """A pod that goes round the shim: refused by the kernel, or, where that has no wall, found."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 
 import pytest
@@ -87,7 +87,7 @@ def held(cluster: Cluster, gpu: int) -> list[int]:
 @contextmanager
 def agent_without_wall(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, strangers: str
-) -> Iterator[None]:
+) -> Generator[None]:
     """Another agent for a while, as after a change of its configuration."""
     with monkeypatch.context() as environment:
         environment.setenv("GPUSLICE_KERNEL_WALL", "false")
