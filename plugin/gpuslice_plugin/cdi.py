@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gpuslice_agent.model import Gpu, OwnerKind, Share, ShareState
 from gpuslice_plugin.errors import CdiError
@@ -109,8 +109,10 @@ def merged(edits: Iterable[Edits]) -> dict[str, list[Any]]:
     result: dict[str, list[Any]] = {}
     for edit in edits:
         for name, values in edit.items():
+            if not isinstance(values, list):
+                continue  # intelRdt alone is none, which is no matter of GPUs
             known = result.setdefault(name, [])
-            known += [value for value in values or () if value not in known]
+            known += [value for value in cast(list[Any], values) if value not in known]
     ours = {variable.partition("=")[0] for variable in ENVIRONMENT}
     result["env"] = [
         variable
