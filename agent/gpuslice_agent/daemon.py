@@ -5,11 +5,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+
+from prometheus_client.registry import Collector
 
 from gpuslice_agent import native_files, run_directory, takeover
 from gpuslice_agent.allocation import Defaults, path_of
@@ -43,6 +45,11 @@ class Extension(Protocol):
     """What runs beside the agent's own parts, on its shares: Kubernetes."""
 
     async def run(self) -> None: ...
+
+    @property
+    def collectors(self) -> Iterable[Collector]:
+        """Its own metrics."""
+        ...
 
 
 Extend = Callable[[Config, Shares, Inventory, Wall, Strangers], Extension]
@@ -170,7 +177,9 @@ class Agent:
         self._shares.recover()
         try:
             await self._first_look(stop)
-            with serve_metrics(self._config.metrics_address, lambda: self._inventory.snapshot):
+            more = self._extension.collectors if self._extension is not None else ()
+            address = self._config.metrics_address
+            with serve_metrics(address, lambda: self._inventory.snapshot, more):
                 async with serve(self._control, self._directory, private=self._config.private):
                     await self._supervise(stop, manager)
         finally:

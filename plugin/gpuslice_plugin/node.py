@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from prometheus_client.registry import Collector
 
 from gpuslice_agent import native_files
 from gpuslice_agent.allocation import check_paths
@@ -53,6 +55,10 @@ class Node:
             self._shim,
             lambda uuid: inventory.snapshot.gpu(uuid),
         )
+
+    @property
+    def collectors(self) -> Iterable[Collector]:
+        return (self._calls.histogram,)
 
     async def run(self) -> None:
         """Until it is cancelled. What fails outside is retried by the part that met it."""

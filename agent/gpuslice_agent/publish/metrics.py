@@ -207,14 +207,20 @@ def _gpu_info(snapshot: Snapshot) -> Metric:
 
 
 @contextmanager
-def serve_metrics(address: str, snapshot: Callable[[], Snapshot]) -> Generator[None]:
-    """Serves /metrics in a thread of its own, which only ever reads one reference."""
+def serve_metrics(
+    address: str, snapshot: Callable[[], Snapshot], more: Iterable[Collector] = ()
+) -> Generator[None]:
+    """Serves /metrics in a thread of its own, which only ever reads one reference.
+
+    `more` are collectors of others, safe to read from a thread.
+    """
     if not address:
         yield
         return
     host, _, port = address.rpartition(":")
     registry = CollectorRegistry()
-    registry.register(SnapshotCollector(snapshot))
+    for collector in (SnapshotCollector(snapshot), *more):
+        registry.register(collector)
     try:
         server, thread = start_http_server(int(port), host.strip("[]"), registry)
     except (OSError, OverflowError) as error:
