@@ -39,8 +39,14 @@ def slice_uids(cluster: Cluster) -> set[str]:
     return {one["metadata"]["uid"] for one in slices(cluster)}
 
 
+def registrations(cluster: Cluster) -> int:
+    log = cluster.agent.process.log.read_text()
+    return log.count("registered with the kubelet plugin=gpu.gpuslice.io")
+
+
 def start_agent(cluster: Cluster) -> None:
-    """Returns once it answers."""
+    """Returns once it answers, and the kubelet knows it: until then it fails pods for a minute."""
+    before = registrations(cluster)
     cluster.agent.start()
 
     def answers() -> bool:
@@ -50,6 +56,7 @@ def start_agent(cluster: Cluster) -> None:
         return False
 
     wait("the agent to answer", answers)
+    wait("the kubelet to know the driver", lambda: registrations(cluster) > before)
     cluster.wait_served()
 
 
