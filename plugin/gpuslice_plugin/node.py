@@ -20,6 +20,7 @@ from gpuslice_plugin.api import ApiServer
 from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.cdi import Spec
 from gpuslice_plugin.device_plugin.plugin import DevicePlugins
+from gpuslice_plugin.device_plugin.unfit import UnfitPods
 from gpuslice_plugin.dra.claim_pods import ClaimPods
 from gpuslice_plugin.dra.driver import Driver, Settings
 from gpuslice_plugin.node_labels import Labels
@@ -48,6 +49,7 @@ class Node:
         self._strangers = strangers
         self._server = ApiServer.configured(config.kubeconfig)
         self._calls = Calls()
+        self._unfit = UnfitPods()
         self._shim = shim_files.install(native_files.shim(), config.state_dir)
         self._spec = Spec(
             config.cdi_dir,
@@ -58,7 +60,7 @@ class Node:
 
     @property
     def collectors(self) -> Iterable[Collector]:
-        return (self._calls.histogram,)
+        return (self._calls.histogram, self._unfit)
 
     async def run(self) -> None:
         """Until it is cancelled. What fails outside is retried by the part that met it."""
@@ -127,6 +129,8 @@ class Node:
             self._inventory,
             pods,
             self._spec,
+            self._calls,
+            self._unfit,
         )
 
     def _agree(self) -> None:

@@ -70,6 +70,10 @@ class Kubelet(pb_grpc.RegistrationServicer, pr_grpc.PodResourcesListerServicer):
     ) -> Any:
         return pr.AllocatableResourcesResponse()
 
+    def forget(self) -> None:
+        """Its checkpoint is lost."""
+        self._entries.clear()
+
     def give(
         self, pod_uid: str, container: str, resource: str, ids: Iterable[str], cdi: str
     ) -> None:

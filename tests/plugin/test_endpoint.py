@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from gpuslice_agent.errors import AllocationError
+from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.device_plugin.endpoint import Endpoint
 from gpuslice_plugin.device_plugin.resources import Device, Resource
 from gpuslice_plugin.device_plugin.service import DeviceList, DevicePlugin
@@ -42,7 +43,7 @@ def last(
 async def running(directory: Path) -> AsyncGenerator[tuple[DeviceList, Bound]]:
     devices, bound = DeviceList(), Bound()
     devices.replace([Device("core-0-0", 0), Device("core-0-1", 0, healthy=False)])
-    plugin = DevicePlugin(RESOURCE, devices, bound, last)
+    plugin = DevicePlugin(RESOURCE, devices, bound, last, Calls())
     task = asyncio.create_task(Endpoint(directory / "device-plugins", RESOURCE.name, plugin).run())
     try:
         yield devices, bound

@@ -16,7 +16,7 @@ from gpuslice_plugin.device_plugin import checkpoint as checkpoints
 from gpuslice_plugin.device_plugin.checkpoint import Checkpoint, Entry
 from gpuslice_plugin.device_plugin.planner import Rules, plan
 from gpuslice_plugin.device_plugin.unfit import UnfitPods
-from gpuslice_plugin.device_plugin.wants import of_pod
+from gpuslice_plugin.device_plugin.wants import cdi_names, of_pod
 from gpuslice_plugin.errors import KubeletError, UnknownContainerError
 from gpuslice_plugin.eviction import Eviction
 from gpuslice_plugin.pod_resources import PodResources
@@ -66,8 +66,11 @@ class Binding:
         pod_uid = await self._holder(checkpoint, resource, given)
         async with self._one_at_a_time:
             shares = of_uid(self._shares, pod_uid)
-            if not shares:
-                shares = await self._place(pod_uid, checkpoint.of_pod(pod_uid))
+            entries = checkpoint.of_pod(pod_uid)
+            if shares:
+                shares = tuple(self._named(share, entries) for share in shares)
+            else:
+                shares = await self._place(pod_uid, entries)
             await self._wall.hold(pod_uid)
             self._spec.write(pod_uid, shares)
 
@@ -113,6 +116,14 @@ class Binding:
         self._unfit.discard(pod.uid)
         log.info("pod bound pod=%s uid=%s shares=%d", pod.key, pod.uid, len(shares))
         return shares
+
+    def _named(self, share: Share, entries: Sequence[Entry]) -> Share:
+        """A kubelet that lost its checkpoint asks Allocate again: new names for the same share."""
+        owner = share.owner
+        names = cdi_names(entries, owner.container)
+        if not names or set(names) == set(owner.cdi_devices):
+            return share
+        return self._shares.set_owner(share.id, replace(owner, cdi_devices=names))
 
     async def _take(self, pod: Pod, entries: Sequence[Entry]) -> tuple[Share, ...]:
         wants = of_pod(pod, entries, self._prefix)

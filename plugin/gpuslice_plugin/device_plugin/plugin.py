@@ -2,10 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Protocol
-
-from prometheus_client.registry import Collector
 
 from gpuslice_agent.allocation import Defaults
 from gpuslice_agent.config import Config
@@ -14,6 +11,7 @@ from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import Unfit
 from gpuslice_agent.shares import Shares
 from gpuslice_plugin.api import ApiServer
+from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.cdi import Spec
 from gpuslice_plugin.device_plugin import checkpoint as checkpoints
 from gpuslice_plugin.device_plugin import ids
@@ -52,13 +50,15 @@ class DevicePlugins:
         inventory: Inventory,
         pods: NodePods,
         spec: Spec,
+        calls: Calls,
+        unfit: UnfitPods,
     ) -> None:
+        self._calls = calls
         self._server = server
         self._node_path = f"/api/v1/nodes/{config.node_name}"
         self._directory = config.kubelet_dir / DIRECTORY
         self._resources = resources(config.resource_prefix, config.slots_per_gpu)
         self._pod_resources = PodResources(config.kubelet_dir)
-        self._unfit = UnfitPods()
         eviction = Eviction(server)
         defaults = Defaults(config.policy, config.placement, config.overcommit_ratio)
         self._lists = [(resource, DeviceList()) for resource in self._resources]
@@ -71,7 +71,7 @@ class DevicePlugins:
             self._pod_resources,
             spec,
             eviction,
-            self._unfit,
+            unfit,
             self._directory,
             config.resource_prefix,
             Rules(defaults, config.slots_per_gpu),
@@ -90,15 +90,11 @@ class DevicePlugins:
             ),
             UnfitEviction(
                 eviction,
-                self._unfit,
+                unfit,
                 pods,
                 config.unfit_seconds if config.unfit is Unfit.EVICT else None,
             ),
         ]
-
-    @property
-    def collectors(self) -> Sequence[Collector]:
-        return [self._unfit]
 
     async def run(self) -> None:
         """ForeignPluginError: another plugin serves one of our names."""
@@ -110,7 +106,11 @@ class DevicePlugins:
                     group.create_task(part.run())
                 for resource, devices in self._lists:
                     plugin = DevicePlugin(
-                        resource, devices, self._binding, self._advertising.preferred
+                        resource,
+                        devices,
+                        self._binding,
+                        self._advertising.preferred,
+                        self._calls,
                     )
                     endpoint = Endpoint(self._directory, resource.name, plugin)
                     group.create_task(endpoint.run())

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from gpuslice_agent.errors import GpusliceError
+from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.cdi import device_id
 from gpuslice_plugin.device_plugin import ids
 from gpuslice_plugin.device_plugin.resources import Device, Resource
@@ -56,7 +57,9 @@ class DevicePlugin(pb_grpc.DevicePluginServicer):
         devices: DeviceList,
         binder: Binder,
         preferred: Callable[[Resource, Sequence[str], Sequence[str], int], Sequence[str]],
+        calls: Calls,
     ) -> None:
+        self._calls = calls
         self._resource = resource
         self._devices = devices
         self._binder = binder
@@ -116,7 +119,8 @@ class DevicePlugin(pb_grpc.DevicePluginServicer):
     ) -> pb.PreStartContainerResponse:
         given = frozenset(request.devices_ids)
         try:
-            await self._binder.bind(self._resource.name, given)
+            with self._calls.timed("PreStartContainer"):
+                await self._binder.bind(self._resource.name, given)
         except GpusliceError as error:
             log.info(
                 "container not started resource=%s ids=%d reason=%s",

@@ -64,10 +64,17 @@ def of_pod(pod: Pod, entries: Sequence[Entry], prefix: str) -> tuple[Want, ...]:
                 when[container.name],
                 wishes.of_container(pod, container),
                 _homes(one for entry in given for one in entry.ids),
-                tuple(name for entry in given for name in entry.cdi_names),
+                cdi_names(given, container.name),
             )
         )
     return tuple(found)
+
+
+def cdi_names(entries: Iterable[Entry], container: str) -> tuple[str, ...]:
+    """What Allocate named, for all resources of the container."""
+    return tuple(
+        name for entry in entries if entry.container == container for name in entry.cdi_names
+    )
 
 
 def _ask(pod: Pod, container: Container, prefix: str) -> Ask | None:
