@@ -36,6 +36,35 @@ CUresult context_check(CUcontext handle, struct context **ret_context) {
     return CUDA_SUCCESS;
 }
 
+/* What a program is told of the Xid that ended its context. */
+static CUresult error_of_xid(int xid) {
+    switch (xid) {
+    case 31:
+        return CUDA_ERROR_ILLEGAL_ADDRESS;
+    case 48:
+    case 95:
+        return CUDA_ERROR_ECC_UNCORRECTABLE;
+    case 94:
+        return CUDA_ERROR_CONTAINED;
+    default:
+        return CUDA_ERROR_LAUNCH_FAILED;
+    }
+}
+
+CUresult gpu_check(unsigned gpu) {
+    int fault = engine_gpu_fault(gpu);
+    if (fault == 0)
+        return CUDA_SUCCESS;
+    return fault < 0 ? CUDA_ERROR_UNKNOWN : error_of_xid(fault);
+}
+
+static void context_feel(struct context *context) {
+    CUresult fault = gpu_check(context->gpu);
+    int none = CUDA_SUCCESS;
+    if (fault) /* the first error stays */
+        atomic_compare_exchange_strong(&context->error, &none, (int)fault);
+}
+
 CUresult current_context(struct context **ret_context) {
     CUresult result = require_init();
     if (result)
@@ -46,6 +75,7 @@ CUresult current_context(struct context **ret_context) {
     if (!is_live(context, MAGIC_CONTEXT))
         return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     *ret_context = context;
+    context_feel(context);
     return (CUresult)atomic_load_explicit(&context->error, memory_order_relaxed);
 }
 
@@ -53,7 +83,9 @@ CUresult context_new(CUdevice device, unsigned flags, bool primary, struct conte
     int gpu = device_gpu(device);
     if (gpu < 0)
         return CUDA_ERROR_INVALID_DEVICE;
-    CUresult result = from_errno(engine_context_open((unsigned)gpu));
+    CUresult result = gpu_check((unsigned)gpu);
+    if (!result)
+        result = from_errno(engine_context_open((unsigned)gpu));
     if (result)
         return result;
     struct context *context = object_new(MAGIC_CONTEXT, sizeof *context);

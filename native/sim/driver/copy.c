@@ -137,6 +137,10 @@ static void run_move(void *arg, const struct engine_times *times) {
     (void)times;
     struct move *move = arg;
     move_bytes(move);
+    if (move->target.device) /* rows with what lies between them */
+        engine_memory_written(
+            move->target.gpu, (uint64_t)at(&move->target, 0, 0),
+            (uint64_t)(at(&move->target, move->height - 1, move->depth - 1) + move->width - at(&move->target, 0, 0)));
     free(move->staged);
     free(move);
 }

@@ -64,7 +64,7 @@ static bool add_candidate(struct candidates *candidates, const char *entry) {
         candidate.gpu = candidate.instance.gpu;
     } else {
         int gpu = gpu_named(entry);
-        if (gpu < 0)
+        if (gpu < 0 || !engine_gpu_found((unsigned)gpu))
             return false;
         candidate.gpu = (unsigned)gpu;
         for (unsigned i = 0; i < candidates->count; i++)
@@ -79,7 +79,8 @@ static CUresult find_candidates(struct candidates *candidates) {
     const char *text = getenv("CUDA_VISIBLE_DEVICES");
     unsigned given[SIM_GPUS_MAX], count = gpus_given(engine_gpu_count(), given);
     for (unsigned i = 0; !text && i < count; i++)
-        candidates->all[candidates->count++] = (struct candidate){.gpu = given[i]};
+        if (engine_gpu_found(given[i]))
+            candidates->all[candidates->count++] = (struct candidate){.gpu = given[i]};
     char *copy = text ? strdup(text) : NULL, *rest = copy;
     if (text && !copy)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -130,7 +131,7 @@ static CUresult find(CUdevice device, const struct sim_gpu **ret_gpu) {
     if (gpu < 0)
         return CUDA_ERROR_INVALID_DEVICE;
     *ret_gpu = engine_gpu((unsigned)gpu);
-    return CUDA_SUCCESS;
+    return engine_gpu_fault((unsigned)gpu) < 0 ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
 }
 
 CUresult cuDeviceGet(CUdevice *device, int ordinal) {

@@ -41,6 +41,8 @@ CUresult from_errno(int error) {
         return CUDA_ERROR_INVALID_VALUE;
     case ENODEV:
         return CUDA_ERROR_NO_DEVICE;
+    case EIO: /* what was waited for never ends: a fault (engine_gpu_fault) */
+        return CUDA_ERROR_LAUNCH_FAILED;
     case EPROTO:
         return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
     default:

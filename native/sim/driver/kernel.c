@@ -67,7 +67,7 @@ static void run_body(void *arg, const struct engine_times *times) {
     (void)times;
     struct body_call *call = arg;
     /* The real one ends the context the same way: every later call answers the error. */
-    if (!call->body->run(call->arguments))
+    if (!call->body->run(call->context->gpu, call->arguments))
         atomic_store(&call->context->error, CUDA_ERROR_ILLEGAL_ADDRESS);
     free(call);
 }

@@ -14,7 +14,7 @@ struct kernel_body {
     uint64_t (*cost_ns)(const struct sim_gpu *gpu, const void *arguments);
     double occupancy;
     /* NULL: it writes nothing. false: it touched memory that is not there. */
-    bool (*run)(const void *arguments);
+    bool (*run)(unsigned gpu, const void *arguments);
 };
 const struct kernel_body *kernel_body_find(const struct image_function *image);
 

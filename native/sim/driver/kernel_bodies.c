@@ -42,13 +42,14 @@ struct fill {
 static uint64_t fill_cost(const struct sim_gpu *gpu, const void *arguments) {
     return memory_cost(gpu, ((const struct fill *)arguments)->count * 4);
 }
-static bool fill(const void *arguments) {
+static bool fill(unsigned gpu, const void *arguments) {
     const struct fill *fill = arguments;
     if (!is_there(fill->target, fill->count * 4))
         return false;
     uint32_t *target = (uint32_t *)fill->target;
     for (uint64_t i = 0; i < fill->count; i++)
         target[i] = fill->value;
+    engine_memory_written(gpu, fill->target, fill->count * 4);
     return true;
 }
 
@@ -59,7 +60,7 @@ struct add {
 static uint64_t add_cost(const struct sim_gpu *gpu, const void *arguments) {
     return memory_cost(gpu, ((const struct add *)arguments)->count * 12);
 }
-static bool add(const void *arguments) {
+static bool add(unsigned gpu, const void *arguments) {
     const struct add *add = arguments;
     uint64_t bytes = add->count * 4;
     if (!is_there(add->a, bytes) || !is_there(add->b, bytes) || !is_there(add->sum, bytes))
@@ -68,6 +69,10 @@ static bool add(const void *arguments) {
     float *sum = (float *)add->sum;
     for (uint64_t i = 0; i < add->count; i++)
         sum[i] = a[i] + b[i];
+    uint32_t flip = engine_result_flip(gpu);
+    if (add->count && flip)
+        ((uint32_t *)add->sum)[add->count / 2] ^= flip;
+    engine_memory_written(gpu, add->sum, bytes);
     return true;
 }
 

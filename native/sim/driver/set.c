@@ -19,6 +19,7 @@ static void set_rows(void *arg, const struct engine_times *times) {
                 ((uint32_t *)at)[i] = set->value;
         }
     }
+    engine_memory_written(set->gpu, (uint64_t)set->target, set->pitch * (set->height - 1) + set->width * set->element);
     free(set);
 }
 

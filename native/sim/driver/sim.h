@@ -68,6 +68,8 @@ CUresult from_errno(int negative_errno);
 unsigned device_count(void);
 /* Reads CUDA_VISIBLE_DEVICES. */
 CUresult device_choose_visible(void);
+/* What is wrong with a GPU, for this process; waits while it hangs. */
+CUresult gpu_check(unsigned gpu);
 /* The engine's index of a visible device; -1: no such device. */
 int device_gpu(CUdevice device);
 CUdevice device_of_gpu(unsigned gpu);

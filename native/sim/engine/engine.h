@@ -44,6 +44,18 @@ bool engine_instance_named(const char *name, struct mig_place *ret_place);
 /* From now on this process sees this compute instance in place of its GPU. -ENODEV: it is gone. */
 int engine_enter_instance(struct mig_place place);
 
+/* --- faults ------------------------------------------------------------------------------------------------- */
+
+/* What a program must know before it asks anything of a GPU. Returns at once unless the GPU hangs: then when it hangs
+ * no more. 0; -ENODEV: the GPU is lost; otherwise the code of the Xid that ended this process's contexts there. */
+int engine_gpu_fault(unsigned gpu);
+/* Whether a process that starts now finds the GPU. */
+bool engine_gpu_found(unsigned gpu);
+/* Something was written to device memory of this GPU: a stuck bit of it stays as it is. */
+void engine_memory_written(unsigned gpu, uint64_t address, uint64_t bytes);
+/* What to XOR to the bits of a result of arithmetic: 0, unless the GPU's next result is to be wrong. */
+uint32_t engine_result_flip(unsigned gpu);
+
 /* --- memory ------------------------------------------------------------------------------------------------- */
 /* Device pointers are host addresses: a range of this process's address space, set aside at engine_attach(), holds
  * all device memory, so that the bytes of a copy are moved with memcpy. Nothing stops a
@@ -182,7 +194,8 @@ struct engine_ticket engine_stream_last(struct engine_stream *stream);
 
 /* 1: complete and its effect visible; 0: not yet. */
 int engine_ticket_query(struct engine_ticket ticket);
-/* Sleeps until it is complete. `spin`: burn the CPU for the last microseconds instead of oversleeping. */
+/* Sleeps until it is complete. -EIO: it never will be, see engine_gpu_fault(). `spin`: burn the CPU for the last
+ * microseconds instead of oversleeping. */
 int engine_ticket_wait(struct engine_ticket ticket, bool spin);
 /* Waits for everything this process has submitted on this GPU. */
 int engine_gpu_wait(unsigned gpu, bool spin);

@@ -14,7 +14,7 @@
 #include "gpu.h"
 
 #define NODE_MAGIC UINT64_C(0x31656e6f4e6d6973)
-#define NODE_VERSION 2u
+#define NODE_VERSION 3u
 #define NODE_FILE "node"
 #define NODE_CGROUPS "cgroup" /* beside it, where a container was given a view of all cgroups */
 
@@ -29,6 +29,7 @@
 #define NODE_WALLS 512u        /* cgroups with limits; a kubelet runs 110 pods unless told otherwise */
 #define NODE_GPU_INSTANCES 15u /* ids of GPU instances: 0 is the whole GPU, 1 and 2 its halves, and so on (mig.c) */
 #define NODE_COMPUTE_INSTANCES 8u
+#define NODE_EVENTS 1024u /* latest ones that are kept for whoever waits */
 
 /* A process lives exactly as long as its byte of the node file, counted from here, is locked (process.c). */
 #define NODE_LOCK_BASE UINT64_C(0x4000000000000000)
@@ -58,6 +59,7 @@ struct node_process_gpu {
     uint64_t contexts;
     uint64_t busy;   /* 2^-16 ns */
     uint64_t active; /* ns */
+    uint64_t xid;    /* the one that ended its contexts; 0: none. Read without the lock */
     struct node_meter meter;
 };
 
@@ -107,6 +109,28 @@ struct node_gpu_instance {
 struct node_mig {
     uint64_t enabled, pending; /* pending: what it will be after a reset */
     struct node_gpu_instance instances[NODE_GPU_INSTANCES];
+};
+
+/* What went wrong with a GPU (faults.h). The first three are read without the lock. */
+struct node_fault {
+    uint64_t lost, missing, hung;                   /* fallen off the bus; not found at the start; does not answer */
+    uint64_t recovery_action;                       /* NVML's field 230 */
+    uint64_t corrected, uncorrected, sram_exceeded; /* memory errors since the last reset */
+    uint64_t corrected_ever, uncorrected_ever;
+    uint64_t remapped_corrected, remapped_uncorrected, remap_pending, remap_failed;
+    uint64_t clock_reasons;                      /* why it runs slower: NVML's bits */
+    uint64_t pcie_gen, pcie_width, pcie_replays; /* 0: as it should be */
+    uint64_t links_down;                         /* NVLinks, one bit each */
+    uint64_t link_errors[SIM_LINKS_MAX];
+    uint64_t host_percent; /* the speed of copies from and to the host; 0: 100 */
+    uint64_t bad_cell;     /* 1 + the offset in every allocation at which a bit is stuck; 0: none */
+    uint64_t flipped;      /* results of arithmetic still to be wrong in one bit */
+    uint64_t reported;     /* 1: the driver has named the GPU in the log, as it does before its first Xid */
+};
+
+struct node_event {
+    uint64_t gpu, type, data;
+    uint64_t gpu_instance, compute_instance; /* UINT32_MAX: none */
 };
 
 enum node_op_class {
@@ -187,6 +211,8 @@ struct node_file {
     _Alignas(64) _Atomic uint64_t lock_owner; /* node_owner */
     _Atomic uint32_t lock_contended;
     _Alignas(64) _Atomic uint32_t kick; /* futex: grows when something ended sooner than its forecast */
+    _Atomic uint32_t bell;              /* futex: grows with each event */
+    _Atomic uint32_t trouble;           /* 1: something was injected, ever */
     _Alignas(64) uint64_t journal_length;
     struct node_journal_entry journal[NODE_JOURNAL];
 
@@ -201,6 +227,9 @@ struct node_file {
     struct node_timeline timeline;
     struct node_gpu_state gpu_states[SIM_GPUS_MAX];
     struct node_mig mig[SIM_GPUS_MAX];
+    struct node_fault faults[SIM_GPUS_MAX];
+    uint64_t event_count; /* ever; events[i % NODE_EVENTS] */
+    struct node_event events[NODE_EVENTS];
     struct node_process processes[NODE_PROCESSES];
     uint64_t lanes[NODE_PROCESSES][SIM_GPUS_MAX][NODE_LANES]; /* when each copy engine is free */
     struct node_object objects[NODE_OBJECTS];

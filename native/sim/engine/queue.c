@@ -109,6 +109,13 @@ static uint64_t peer_bandwidth(const struct sim_gpu *gpu, unsigned peer) {
     return links ? links * gpu->link_bandwidth : gpu->host_bandwidth;
 }
 
+/* Slower where a link was made so. */
+static uint64_t host_bandwidth(unsigned gpu) {
+    uint64_t percent = __atomic_load_n(&engine_self.node->faults[gpu].host_percent, __ATOMIC_RELAXED);
+    uint64_t whole = engine_gpu(gpu)->host_bandwidth;
+    return percent ? whole * percent / 100 : whole;
+}
+
 static struct node_op queued(const struct engine_stream *stream, const struct engine_op *op) {
     const struct sim_gpu *gpu = engine_gpu(stream->gpu);
     switch (op->kind) {
@@ -123,7 +130,7 @@ static struct node_op queued(const struct engine_stream *stream, const struct en
     case ENGINE_OP_COPY_IN:
     case ENGINE_OP_COPY_OUT:
         return (struct node_op){.op_class = NODE_OP_WALL,
-                                .cost = copy_ns(op->bytes, gpu->host_bandwidth),
+                                .cost = copy_ns(op->bytes, host_bandwidth(stream->gpu)),
                                 .occupancy = op->kind == ENGINE_OP_COPY_OUT};
     case ENGINE_OP_PEER_COPY:
         return (struct node_op){

@@ -1,6 +1,7 @@
 /* gpuslice-sim-node: makes a simulated node, and shows what really happened on it.
  *
  *   gpuslice-sim-node create --profile P [--gpus N] [--seed S] [--driver VERSION] DIR
+ *   gpuslice-sim-node inject [OPTIONS] DIR FAULT [VALUE...]   (see docs/simulated-node.md)
  *   gpuslice-sim-node show DIR       JSON on standard output (see show.c)
  *   gpuslice-sim-node profiles      one name a line
  */
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "inject.h"
 #include "member.h"
 #include "show.h"
 #include "sysfs.h"
@@ -18,6 +20,8 @@
 static int usage(void) {
     fprintf(stderr, "usage: gpuslice-sim-node create --profile P [--gpus N] [--seed S] [--driver VERSION] DIR\n"
                     "       gpuslice-sim-node show DIR\n"
+                    "       gpuslice-sim-node inject [--gpu N] [--gi N] [--ci N] [--pid PID] [--text TEXT] [--no-log] "
+                    "[--no-event] DIR FAULT [VALUE...]\n"
                     "       gpuslice-sim-node profiles\n");
     return 2;
 }
@@ -102,6 +106,8 @@ static int profiles(void) {
 int main(int argc, char **argv) {
     if (argc >= 2 && strcmp(argv[1], "create") == 0)
         return create(argc - 1, argv + 1);
+    if (argc >= 2 && strcmp(argv[1], "inject") == 0)
+        return inject(argc - 1, argv + 1);
     if (argc == 3 && strcmp(argv[1], "show") == 0)
         return show(argv[2]);
     if (argc == 2 && strcmp(argv[1], "profiles") == 0)

@@ -57,9 +57,17 @@ static void spin_until(_Atomic uint32_t *word, uint32_t seen, uint64_t until) {
         ;
 }
 
+/* Work of a GPU that is lost, or of a context that an error ended, never comes to an end. */
+static bool in_vain(struct engine_ticket ticket) {
+    struct engine_stream *stream = queue_find(ticket);
+    return stream && engine_gpu_fault(stream->gpu) != 0;
+}
+
 int engine_ticket_wait(struct engine_ticket ticket, bool spin) {
     _Atomic uint32_t *kick = &engine_self.node->kick;
     for (;;) {
+        if (in_vain(ticket))
+            return -EIO;
         /* read before the look: what ends after it grows the word, and the sleep returns at once */
         uint32_t seen = atomic_load_explicit(kick, memory_order_acquire);
         if (complete_now(ticket))
@@ -84,10 +92,13 @@ int engine_gpu_wait(unsigned gpu, bool spin) {
         if (stream->gpu == gpu)
             last[count++] = engine_stream_last(stream);
     node_unlock(&engine_self);
-    for (unsigned i = 0; i < count; i++)
-        engine_ticket_wait(last[i], spin);
+    int result = 0;
+    for (unsigned i = 0; i < count; i++) {
+        int waited = engine_ticket_wait(last[i], spin);
+        result = result < 0 ? result : waited;
+    }
     free(last);
-    return 0;
+    return result;
 }
 
 int engine_usage(unsigned gpu, struct engine_usage *ret_usage) {

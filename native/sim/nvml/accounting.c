@@ -4,7 +4,8 @@
 
 #include "blocks.h"
 #include "journal.h"
-#include "processes.h"
+#include "library.h"
+#include "pids.h"
 
 #define BUFFER 4000u /* processes the driver remembers */
 

@@ -72,7 +72,11 @@ static nvmlPstates_t pstate(const struct sim_gpu *gpu) {
 }
 
 static unsigned long long event_reasons(const struct sim_gpu *gpu) {
-    return gpu_moment(gpu).busy > 0 ? (unsigned long long)nvmlClocksEventReasonNone : nvmlClocksEventReasonGpuIdle;
+    unsigned long long slowed = gpu_fault(gpu).clock_reasons;
+    unsigned long long idle = nvmlClocksEventReasonNone;
+    if (gpu_moment(gpu).busy == 0)
+        idle = nvmlClocksEventReasonGpuIdle;
+    return slowed ? slowed : idle;
 }
 
 #define EVENT_REASONS                                                                                                  \

@@ -14,7 +14,6 @@ static bool counts_trouble(unsigned field) {
         {NVML_FI_DEV_NVLINK_ECC_DATA_ERROR_COUNT_L0, NVML_FI_DEV_NVLINK_ERROR_DL_CRC},
         {NVML_FI_DEV_PCIE_L0_TO_RECOVERY_COUNTER, NVML_FI_DEV_C2C_LINK_COUNT},
         {NVML_FI_DEV_PCIE_COUNT_CORRECTABLE_ERRORS, NVML_FI_DEV_PCIE_COUNT_LANE_ERROR},
-        {NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, NVML_FI_DEV_GET_GPU_RECOVERY_ACTION}, /* 0: none needed */
         {NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN, NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN},
     };
     for (unsigned i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
@@ -33,11 +32,11 @@ static nvmlReturn_t link_field(const struct sim_gpu *gpu, unsigned field, unsign
         return NVML_ERROR_NOT_SUPPORTED;
     unsigned active = 0, to_switch = 0;
     for (unsigned l = 0; l < gpu->link_count; l++) {
-        active += gpu->links[l].end != SIM_LINK_NONE;
+        active += link_up(gpu, l);
         to_switch += gpu->links[l].end == SIM_LINK_SWITCH;
     }
     unsigned speed = (unsigned)(gpu->link_bandwidth / 1000000);
-    bool up = link < gpu->link_count && gpu->links[link].end != SIM_LINK_NONE;
+    bool up = link < gpu->link_count && link_up(gpu, link);
     if (in(field, NVML_FI_DEV_NVLINK_SPEED_MBPS_L0, NVML_FI_DEV_NVLINK_SPEED_MBPS_L5))
         *ret_value = field - NVML_FI_DEV_NVLINK_SPEED_MBPS_L0 < active ? speed : 0;
     else if (in(field, NVML_FI_DEV_NVLINK_SPEED_MBPS_L6, NVML_FI_DEV_NVLINK_SPEED_MBPS_L11))
@@ -60,6 +59,29 @@ static nvmlReturn_t link_field(const struct sim_gpu *gpu, unsigned field, unsign
 }
 
 static nvmlReturn_t memory_health_field(const struct sim_gpu *gpu, unsigned field, unsigned *ret_value) {
+    struct node_fault fault = gpu_fault(gpu);
+    const struct {
+        unsigned field;
+        uint64_t value;
+        unsigned needed;
+    } counted[] = {
+        {NVML_FI_DEV_ECC_SBE_VOL_TOTAL, fault.corrected, gpu->has_ecc},
+        {NVML_FI_DEV_ECC_DBE_VOL_TOTAL, fault.uncorrected, gpu->has_ecc},
+        {NVML_FI_DEV_ECC_SBE_AGG_TOTAL, fault.corrected_ever, gpu->has_ecc},
+        {NVML_FI_DEV_ECC_DBE_AGG_TOTAL, fault.uncorrected_ever, gpu->has_ecc},
+        {NVML_FI_DEV_REMAPPED_COR, fault.remapped_corrected, gpu->has_row_remapping},
+        {NVML_FI_DEV_REMAPPED_UNC, fault.remapped_uncorrected, gpu->has_row_remapping},
+        {NVML_FI_DEV_REMAPPED_PENDING, fault.remap_pending, gpu->has_row_remapping},
+        {NVML_FI_DEV_REMAPPED_FAILURE, fault.remap_failed, gpu->has_row_remapping},
+        {NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, fault.recovery_action, 1},
+        {NVML_FI_DEV_PCIE_REPLAY_COUNTER, fault.pcie_replays, 1},
+    };
+    for (unsigned i = 0; i < sizeof counted / sizeof counted[0]; i++) {
+        if (counted[i].field != field || !counted[i].needed)
+            continue;
+        *ret_value = (unsigned)counted[i].value;
+        return NVML_SUCCESS;
+    }
     if (field == NVML_FI_DEV_ECC_CURRENT || field == NVML_FI_DEV_ECC_PENDING)
         *ret_value = gpu->has_ecc;
     else if (in(field, NVML_FI_DEV_ECC_SBE_VOL_TOTAL, NVML_FI_DEV_ECC_DBE_AGG_CBU) && gpu->has_ecc)

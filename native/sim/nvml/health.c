@@ -1,4 +1,4 @@
-/* Memory errors and their repair: a simulated GPU is well. */
+/* Memory errors and their repair: what was injected (faults.h). */
 #include <string.h>
 
 #include "library.h"
@@ -8,6 +8,11 @@ GETTER_IF(gpu->has_ecc, nvmlDeviceGetDefaultEccMode, nvmlEnableState_t, NVML_FEA
 /* Rows are remapped where there is a remapper; before it, pages were retired. */
 GETTER_IF(!gpu->has_row_remapping, nvmlDeviceGetRetiredPagesPendingStatus, nvmlEnableState_t, NVML_FEATURE_DISABLED)
 
+static struct node_fault fault_of(nvmlDevice_t device) {
+    struct target target = {0};
+    return nvml_target(device, &target) == NVML_SUCCESS ? gpu_fault(target.gpu) : (struct node_fault){0};
+}
+
 static nvmlReturn_t ecc(nvmlDevice_t device, const void *ret_value) {
     const struct sim_gpu *gpu;
     nvmlReturn_t result = nvml_gpu(device, &gpu);
@@ -16,31 +21,41 @@ static nvmlReturn_t ecc(nvmlDevice_t device, const void *ret_value) {
     return result == NVML_SUCCESS && !gpu->has_ecc ? NVML_ERROR_NOT_SUPPORTED : result;
 }
 
+/* Every error is one of the card's memory. */
+static unsigned long long errors(nvmlDevice_t device, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter) {
+    struct target target = {0};
+    if (nvml_target(device, &target) != NVML_SUCCESS)
+        return 0;
+    struct node_fault fault = gpu_fault(target.gpu);
+    bool corrected = type == NVML_MEMORY_ERROR_TYPE_CORRECTED;
+    if (counter == NVML_AGGREGATE_ECC)
+        return corrected ? fault.corrected_ever : fault.uncorrected_ever;
+    return corrected ? fault.corrected : fault.uncorrected;
+}
+
 EXPORT nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type,
                                                 nvmlEccCounterType_t counter, unsigned long long *count) {
-    (void)type, (void)counter;
     nvmlReturn_t result = ecc(device, count);
     if (result == NVML_SUCCESS)
-        *count = 0;
+        *count = errors(device, type, counter);
     return result;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type,
                                                    nvmlEccCounterType_t counter, nvmlEccErrorCounts_t *counts) {
-    (void)type, (void)counter;
     nvmlReturn_t result = ecc(device, counts);
     if (result == NVML_SUCCESS)
-        *counts = (nvmlEccErrorCounts_t){0};
+        *counts = (nvmlEccErrorCounts_t){.deviceMemory = errors(device, type, counter)};
     return result;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErrorType_t type,
                                                     nvmlEccCounterType_t counter, nvmlMemoryLocation_t location,
                                                     unsigned long long *count) {
-    (void)type, (void)counter, (void)location;
     nvmlReturn_t result = ecc(device, count);
+    bool here = location == NVML_MEMORY_LOCATION_DRAM || location == NVML_MEMORY_LOCATION_DEVICE_MEMORY;
     if (result == NVML_SUCCESS)
-        *count = 0;
+        *count = here ? errors(device, type, counter) : 0;
     return result;
 }
 
@@ -49,7 +64,8 @@ EXPORT nvmlReturn_t nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device, nvmlEcc
     if (result == NVML_SUCCESS && status->version != nvmlEccSramErrorStatus_v1)
         result = NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
     if (result == NVML_SUCCESS)
-        *status = (nvmlEccSramErrorStatus_t){.version = nvmlEccSramErrorStatus_v1};
+        *status = (nvmlEccSramErrorStatus_t){.version = nvmlEccSramErrorStatus_v1,
+                                             .bThresholdExceeded = (unsigned)fault_of(device).sram_exceeded};
     return result;
 }
 
@@ -61,19 +77,31 @@ static nvmlReturn_t remapper(nvmlDevice_t device, bool arguments) {
     return result == NVML_SUCCESS && !gpu->has_row_remapping ? NVML_ERROR_NOT_SUPPORTED : result;
 }
 
+static void write_rows(struct node_fault fault, unsigned *corrected, unsigned *uncorrected, unsigned *pending,
+                       unsigned *failed) {
+    *corrected = (unsigned)fault.remapped_corrected;
+    *uncorrected = (unsigned)fault.remapped_uncorrected;
+    *pending = (unsigned)fault.remap_pending;
+    *failed = (unsigned)fault.remap_failed;
+}
+
 EXPORT nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, unsigned int *corrected, unsigned int *uncorrected,
                                               unsigned int *pending, unsigned int *failed) {
     nvmlReturn_t result = remapper(device, corrected && uncorrected && pending && failed);
     if (result == NVML_SUCCESS)
-        *corrected = *uncorrected = *pending = *failed = 0;
+        write_rows(fault_of(device), corrected, uncorrected, pending, failed);
     return result;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetRemappedRows_v2(nvmlDevice_t device, nvmlRemappedRowsInfo_v2_t *info) {
     nvmlReturn_t result = remapper(device, info);
-    if (result == NVML_SUCCESS)
-        *info = (nvmlRemappedRowsInfo_v2_t){0};
-    return result;
+    unsigned rows[4];
+    if (result != NVML_SUCCESS)
+        return result;
+    write_rows(fault_of(device), &rows[0], &rows[1], &rows[2], &rows[3]);
+    *info = (nvmlRemappedRowsInfo_v2_t){
+        .corrActiveRemaps = rows[0], .uncActiveRemaps = rows[1], .bPending = rows[2], .bFailureOccurred = rows[3]};
+    return NVML_SUCCESS;
 }
 
 #define BANKS 640 /* of an HBM GPU; all have spare rows */

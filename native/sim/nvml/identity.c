@@ -4,21 +4,16 @@
 #include <string.h>
 #include <strings.h>
 
-#include "given.h"
 #include "library.h"
 
 /* --- handles ------------------------------------------------------------------------------------------------ */
-
-static unsigned given(unsigned ret_gpus[SIM_GPUS_MAX]) {
-    return gpus_given(nvml_self.node->info.gpu_count, ret_gpus);
-}
 
 static nvmlReturn_t count(unsigned *ret_count) {
     nvmlReturn_t result = nvml_ready();
     if (result == NVML_SUCCESS && !ret_count)
         result = NVML_ERROR_INVALID_ARGUMENT;
     if (result == NVML_SUCCESS)
-        *ret_count = given((unsigned[SIM_GPUS_MAX]){0});
+        *ret_count = listed.count;
     return result;
 }
 
@@ -34,10 +29,9 @@ static nvmlReturn_t by_index(unsigned index, nvmlDevice_t *ret_device) {
     nvmlReturn_t result = nvml_ready();
     if (result != NVML_SUCCESS)
         return result;
-    unsigned gpus[SIM_GPUS_MAX];
-    if (!ret_device || index >= given(gpus))
+    if (!ret_device || index >= listed.count)
         return NVML_ERROR_INVALID_ARGUMENT;
-    *ret_device = gpu_handle(gpus[index]);
+    *ret_device = gpu_handle(listed.gpus[index]);
     return NVML_SUCCESS;
 }
 
@@ -57,9 +51,8 @@ static nvmlReturn_t find(matches *is, const void *key, nvmlDevice_t *ret_device)
         return result;
     if (!key || !ret_device)
         return NVML_ERROR_INVALID_ARGUMENT;
-    unsigned gpus[SIM_GPUS_MAX], there = given(gpus);
-    for (unsigned i = 0; i < there; i++)
-        if (is(&nvml_self.node->gpus[gpus[i]], key))
+    for (unsigned i = 0; i < listed.count; i++)
+        if (is(&nvml_self.node->gpus[listed.gpus[i]], key))
             return by_index(i, ret_device);
     return NVML_ERROR_NOT_FOUND;
 }
@@ -156,11 +149,10 @@ EXPORT nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index)
         return result;
     if (!index)
         return NVML_ERROR_INVALID_ARGUMENT;
-    unsigned gpus[SIM_GPUS_MAX], there = given(gpus);
-    *index = target.is_instance ? instance_index(target.place) : gpu_index(target.gpu);
-    for (unsigned i = 0; !target.is_instance && i < there; i++)
-        if (gpus[i] == gpu_index(target.gpu))
-            *index = i;
+    unsigned at = 0;
+    while (at < listed.count && listed.gpus[at] != gpu_index(target.gpu))
+        at++;
+    *index = target.is_instance ? instance_index(target.place) : at;
     return NVML_SUCCESS;
 }
 
@@ -251,10 +243,10 @@ EXPORT nvmlReturn_t nvmlDeviceGetPciInfoExt(nvmlDevice_t device, nvmlPciInfoExt_
 
 GETTER(nvmlDeviceGetMaxPcieLinkGeneration, unsigned int, gpu->pcie_gen)
 GETTER(nvmlDeviceGetGpuMaxPcieLinkGeneration, unsigned int, gpu->pcie_gen)
-GETTER(nvmlDeviceGetCurrPcieLinkGeneration, unsigned int, gpu->pcie_gen)
+GETTER(nvmlDeviceGetCurrPcieLinkGeneration, unsigned int, gpu_fault(gpu).pcie_gen ?: gpu->pcie_gen)
 GETTER(nvmlDeviceGetMaxPcieLinkWidth, unsigned int, gpu->pcie_width)
-GETTER(nvmlDeviceGetCurrPcieLinkWidth, unsigned int, gpu->pcie_width)
-GETTER(nvmlDeviceGetPcieReplayCounter, unsigned int, 0)
+GETTER(nvmlDeviceGetCurrPcieLinkWidth, unsigned int, gpu_fault(gpu).pcie_width ?: gpu->pcie_width)
+GETTER(nvmlDeviceGetPcieReplayCounter, unsigned int, gpu_fault(gpu).pcie_replays)
 /* MB/s a lane of each generation: 2500, 5000, 8000, 16000, 32000 megatransfers. */
 GETTER(nvmlDeviceGetPcieSpeed, unsigned int, gpu->pcie_gen < 3 ? 2500u * gpu->pcie_gen : 1000u << gpu->pcie_gen)
 GETTER(nvmlDeviceGetPcieLinkMaxSpeed, unsigned int, gpu->pcie_gen)

@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include "blocks.h"
+#include "faults.h"
+#include "given.h"
 #include "timeline.h"
 
 struct member nvml_self;
+struct listed listed;
 
 static pthread_mutex_t changing = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic unsigned users;
@@ -47,11 +50,20 @@ static nvmlReturn_t join(void) {
     return NVML_SUCCESS;
 }
 
+/* Which GPUs there are is found out at the first init; later ones are numbered as they were then. */
+static void list_gpus(void) {
+    unsigned given[SIM_GPUS_MAX], count = gpus_given(nvml_self.node->info.gpu_count, given);
+    listed.count = 0;
+    for (unsigned i = 0; i < count; i++)
+        if (fault_condition(nvml_self.node, given[i]) != FAULT_MISSING)
+            listed.gpus[listed.count++] = given[i];
+}
+
 static nvmlReturn_t init(void) {
     pthread_mutex_lock(&changing);
     nvmlReturn_t result = join();
-    if (result == NVML_SUCCESS)
-        users++;
+    if (result == NVML_SUCCESS && users++ == 0)
+        list_gpus();
     pthread_mutex_unlock(&changing);
     return result;
 }
@@ -96,6 +108,13 @@ nvmlReturn_t nvml_stub(void) {
     return result == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : result;
 }
 
+/* A GPU that hangs keeps its callers until it answers again. */
+static nvmlReturn_t reach(unsigned gpu) {
+    while (fault_condition(nvml_self.node, gpu) == FAULT_HUNG)
+        fault_hang(nvml_self.node, gpu);
+    return fault_condition(nvml_self.node, gpu) == FAULT_NONE ? NVML_SUCCESS : NVML_ERROR_GPU_IS_LOST;
+}
+
 nvmlReturn_t nvml_gpu(nvmlDevice_t device, const struct sim_gpu **ret_gpu) {
     nvmlReturn_t result = nvml_ready();
     if (result != NVML_SUCCESS)
@@ -103,10 +122,17 @@ nvmlReturn_t nvml_gpu(nvmlDevice_t device, const struct sim_gpu **ret_gpu) {
     for (unsigned i = 0; i < nvml_self.node->info.gpu_count; i++) {
         if (device == gpu_handle(i)) {
             *ret_gpu = &nvml_self.node->gpus[i];
-            return NVML_SUCCESS;
+            return reach(i);
         }
     }
     return NVML_ERROR_INVALID_ARGUMENT;
+}
+
+struct node_fault gpu_fault(const struct sim_gpu *gpu) {
+    node_lock(&nvml_self);
+    struct node_fault fault = nvml_self.node->faults[gpu_index(gpu)];
+    node_unlock(&nvml_self);
+    return fault;
 }
 
 /* Where in the node file's table of instances an address is. */

@@ -15,6 +15,10 @@
 #define EXPORT __attribute__((visibility("default")))
 
 extern struct member nvml_self;
+/* The GPUs that this process was shown, by their NVML index. */
+extern struct listed {
+    unsigned count, gpus[SIM_GPUS_MAX];
+} listed;
 
 /* NVML_ERROR_UNINITIALIZED before the first init and after the last shutdown. */
 nvmlReturn_t nvml_ready(void);
@@ -60,7 +64,11 @@ struct gpu_moment {
     uint64_t now_ns;
 };
 struct gpu_moment gpu_moment(const struct sim_gpu *gpu);
+/* What is wrong with it now. */
+struct node_fault gpu_fault(const struct sim_gpu *gpu);
 
+/* topology.c: whether an NVLink is trained. */
+bool link_up(const struct sim_gpu *gpu, unsigned link);
 /* clocks.c */
 nvmlReturn_t gpu_temperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensor, unsigned *ret_celsius);
 

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "library.h"
-#include "processes.h"
+#include "pids.h"
 #include "walls.h"
 
 static bool is_admin(void) {

@@ -1,5 +1,6 @@
 /* Process lists, in the sizes of every version of them, and what each process uses. */
-#include "processes.h"
+#include "library.h"
+#include "pids.h"
 
 #include <stdio.h>
 #include <stdlib.h>

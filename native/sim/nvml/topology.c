@@ -5,6 +5,10 @@
 
 #include "library.h"
 
+bool link_up(const struct sim_gpu *gpu, unsigned link) {
+    return gpu->links[link].end != SIM_LINK_NONE && !(gpu_fault(gpu).links_down >> link & 1);
+}
+
 /* --- NVLink ------------------------------------------------------------------------------------------------- */
 
 static nvmlReturn_t link_of(nvmlDevice_t device, unsigned link, const void *ret_value, const struct sim_gpu **ret_gpu) {
@@ -20,7 +24,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned int l
     const struct sim_gpu *gpu;
     nvmlReturn_t result = link_of(device, link, active, &gpu);
     if (result == NVML_SUCCESS)
-        *active = gpu->links[link].end != SIM_LINK_NONE ? NVML_FEATURE_ENABLED : NVML_FEATURE_DISABLED;
+        *active = link_up(gpu, link) ? NVML_FEATURE_ENABLED : NVML_FEATURE_DISABLED;
     return result;
 }
 
@@ -83,11 +87,10 @@ EXPORT nvmlReturn_t nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, uns
 
 EXPORT nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t device, unsigned int link,
                                                     nvmlNvLinkErrorCounter_t counter, unsigned long long *value) {
-    (void)counter;
     const struct sim_gpu *gpu;
     nvmlReturn_t result = link_of(device, link, value, &gpu);
     if (result == NVML_SUCCESS)
-        *value = 0;
+        *value = counter == NVML_NVLINK_ERROR_DL_CRC_FLIT ? gpu_fault(gpu).link_errors[link] : 0;
     return result;
 }
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "processes.h"
+#include "pids.h"
 
 static uint64_t namespace_of(const char *pid) {
     char path[300];

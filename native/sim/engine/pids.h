@@ -1,8 +1,8 @@
 /* How processes of other pid namespaces are named. */
-#ifndef GPUSLICE_SIM_NVML_PROCESSES_H
-#define GPUSLICE_SIM_NVML_PROCESSES_H
+#ifndef GPUSLICE_SIM_PIDS_H
+#define GPUSLICE_SIM_PIDS_H
 
-#include "library.h"
+#include <stdint.h>
 
 /* The pid of a process that calls itself `pid` in `pid_namespace`: as we see it, found in /proc by its NSpid; the
  * host's pid for a process of the host. 0: it lives in a namespace that we do not see into, and has no pid here. */
