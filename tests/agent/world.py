@@ -190,6 +190,7 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (Path, "mkdir"),
     (Path, "rename"),
     (Path, "rmdir"),
+    (Path, "unlink"),
     (shutil, "rmtree"),
     (mounts, "mount_tmpfs"),
     (mounts, "bind"),
