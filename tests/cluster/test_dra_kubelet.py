@@ -1,9 +1,11 @@
 """What the kubelet's own tests ask of a DRA driver: restarts, failures, pods that go meanwhile."""
 
 import json
+import os
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +78,18 @@ def without_agent(cluster: Cluster) -> Generator[None]:
         yield
     finally:
         start_agent(cluster)
+
+
+@contextmanager
+def frozen_agent(cluster: Cluster) -> Generator[None]:
+    agent = cluster.agent.process
+    entering = int(Path(f"/proc/{agent.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    agent.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        agent.send(signal.SIGCONT)
+        os.kill(entering, signal.SIGCONT)  # nsenter stops with its child, and does not go on so
 
 
 @contextmanager
@@ -250,11 +264,8 @@ def test_a_damaged_cdi_file_is_written_anew(cluster: Cluster, namespace: str, da
 def test_a_kubelet_that_hears_nothing_from_the_driver_gets_an_answer_once_it_goes_on(
     cluster: Cluster, namespace: str
 ) -> None:
-    cluster.agent.process.send(signal.SIGSTOP)
-    try:
+    with frozen_agent(cluster):
         start(cluster, namespace, "patient")
         wait("it to be bound", lambda: cluster.pod(namespace, "patient")["spec"].get("nodeName"))
         assert cluster.pod(namespace, "patient")["status"]["phase"] == "Pending"
-    finally:
-        cluster.agent.process.send(signal.SIGCONT)
     runs(cluster, namespace, "patient")
