@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gpuslice_agent.model import Gpu, OwnerKind, Share, ShareState
 from gpuslice_plugin.errors import CdiError
@@ -29,6 +29,8 @@ READ_ONLY = ("ro", "nosuid", "nodev", "bind")
 WRITABLE = ("rw", "nosuid", "nodev", "noexec", "bind")
 # The toolkit's older ways of injecting GPUs must add nothing to ours, whatever the image says.
 ENVIRONMENT = ("NVIDIA_VISIBLE_DEVICES=void",)
+# The rest of what a spec may have is no matter of GPUs.
+LISTS = ("env", "deviceNodes", "mounts", "hooks", "additionalGids")
 # Marks the files that are of no share and are there all the same.
 BARE = "GPUSLICE_ADMIN_ACCESS=true"
 
@@ -109,10 +111,10 @@ def merged(edits: Iterable[Edits]) -> dict[str, list[Any]]:
     result: dict[str, list[Any]] = {}
     for edit in edits:
         for name, values in edit.items():
-            if not isinstance(values, list):
-                continue  # intelRdt alone is none, which is no matter of GPUs
+            if name not in LISTS:
+                continue
             known = result.setdefault(name, [])
-            known += [value for value in cast(list[Any], values) if value not in known]
+            known += [value for value in values or () if value not in known]
     ours = {variable.partition("=")[0] for variable in ENVIRONMENT}
     result["env"] = [
         variable

@@ -29,7 +29,8 @@ def text_of(node: ast.expr) -> str | None:
 
 
 def python_sentences() -> Iterator[str]:
-    for path in sorted((REPOSITORY / "agent").rglob("*.py")):
+    sources = [REPOSITORY / "agent", REPOSITORY / "plugin"]
+    for path in sorted(path for source in sources for path in source.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not node.args:
                 continue
