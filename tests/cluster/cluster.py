@@ -110,9 +110,10 @@ class Cluster:
 
     def remove_namespace(self, name: str) -> None:
         """Ends its pods at once and returns when they are gone; the rest follows in its time."""
+        # First of all, so that no controller makes new ones.
+        self.api.delete("namespaces", name)
         self.api.delete_all("pods", name, grace=1)
         wait(f"no pod in {name}", lambda: not self.api.list("pods", name))
-        self.api.delete("namespaces", name)
 
     def exec(self, namespace: str, pod: str, *command: str, container: str = "") -> str:
         chosen = [f"--container={container}"] if container else []

@@ -68,6 +68,10 @@ class ContainerRuntime:
     pause: str
     """The image of every pod's sandbox."""
 
+    @property
+    def process(self) -> Process:
+        return self.node.process("containerd")
+
     def start(self) -> Process:
         networks = self.node.folder / "networks"
         networks.mkdir(exist_ok=True)
