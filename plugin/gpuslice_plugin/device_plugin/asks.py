@@ -1,4 +1,4 @@
-"""What a container asks for, read from its limits: the rows of the table in docs/kubernetes.md.
+"""What a container asks for, read from its limits: the rows of the table in docs/device-plugin.md.
 
 The scheduler knows sums only. Where an admission policy has written a container's words out as
 sums, its own words are kept in an annotation; they count only as long as they and the sums agree.
