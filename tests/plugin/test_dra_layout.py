@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from gpuslice_agent.entities import Effect
 from gpuslice_agent.model import Gpu, Health, HealthState, Snapshot
 from gpuslice_plugin.api import Object
 from gpuslice_plugin.dra.attributes import attributes, pci_address, semver
@@ -110,6 +111,13 @@ def test_a_sick_gpu_is_tainted_in_every_form_and_the_others_are_not() -> None:
     assert taint in device(contents, "gpu-0-admin")["taints"]
     assert "taints" not in device(contents, "gpu-1")
     assert slices([Card(0, gpu(0)), Card(1, gpu(1))])[2] == contents[2]
+
+
+def test_a_gpu_that_nothing_may_go_on_using_evicts() -> None:
+    health = Health(HealthState.UNHEALTHY, "uncontained error", Effect.NO_EXECUTE)
+    contents = slices([Card(0, gpu(0, health=health))])
+    (taint,) = device(contents, "gpu-0-share")["taints"]
+    assert taint["effect"] == "NoExecute"
 
 
 def test_a_gpu_that_is_gone_but_held_stays_with_a_taint_of_its_own() -> None:

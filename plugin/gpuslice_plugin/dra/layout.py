@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gpuslice_agent.entities import Effect
 from gpuslice_agent.model import HealthState, Snapshot
 from gpuslice_plugin.api import Object
 from gpuslice_plugin.dra.attributes import attributes
@@ -47,7 +48,6 @@ class Rules:
     node: str
     slots: int
     overcommit_ratio: float
-    effect: str = "NoSchedule"  # of the taint of a sick GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _devices(
             device["consumesCounters"] = [
                 {"counterSet": f"gpu-{card.number}", "counters": {COUNTER: _memory(card)}}
             ]
-        if features.taints and (taints := list(_taints(kind, card, rules))):
+        if features.taints and (taints := list(_taints(kind, card))):
             device["taints"] = taints
         yield device
 
@@ -150,13 +150,15 @@ def _shared_capacity(card: Card, rules: Rules) -> Object:
     }
 
 
-def _taints(kind: Kind, card: Card, rules: Rules) -> Iterable[Object]:
+def _taints(kind: Kind, card: Card) -> Iterable[Object]:
     if kind is Kind.ADMIN:
         yield {"key": ADMIN_TAINT, "effect": "NoSchedule"}
+    health = card.gpu.health
+    effect = (health.effect or Effect.NO_SCHEDULE).value
     if card.absent:
-        yield {"key": ABSENT_TAINT, "effect": rules.effect}
-    elif card.gpu.health.state is HealthState.UNHEALTHY:
-        yield {"key": UNHEALTHY_TAINT, "effect": rules.effect}
+        yield {"key": ABSENT_TAINT, "effect": effect}
+    elif health.state is HealthState.UNHEALTHY:
+        yield {"key": UNHEALTHY_TAINT, "effect": effect}
 
 
 def _memory(card: Card) -> Object:
