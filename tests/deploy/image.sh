@@ -29,6 +29,7 @@ make_base() {
 
 (
     flock 9
+    $images rm --all >/dev/null # what a build that was killed has left
     $images inspect --type image $base >/dev/null 2>&1 || make_base
     # What reaches a package index from this machine reaches it from the build. (dpkg replaces the certificates of the
     # build's own Debian, and nobody replaces what is mounted: ours lie elsewhere.)
@@ -41,7 +42,7 @@ make_base() {
     build="$images build --layers --pull-never --quiet $given"
     $build --target build --tag "$name-build" "$checkout" >/dev/null
     $build --tag "$name" "$checkout" >/dev/null
-    $images rmi --prune >/dev/null 2>&1 || true # it complains of what the named images are made of
+    $images rmi --prune >/dev/null
     rm -f "$archive"
     $images push --quiet "$name" "docker-archive:$archive:$name"
 ) 9>"$cache/lock"
