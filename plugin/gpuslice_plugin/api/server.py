@@ -49,8 +49,9 @@ class ApiServer:
                 return cls(KubeConfig.from_file(kubeconfig))
             return cls(KubeConfig.from_service_account())
         except (LightkubeConfigError, OSError) as error:
-            text = f"{place} cannot be used: {error}; outside a pod, set kubeconfig to a file."
-            raise ConfigError(text) from error
+            raise ConfigError(
+                f"{place} cannot be used: {error}; outside a pod, set kubeconfig to a file."
+            ) from error
         except Exception as error:  # lightkube trusts the file's shape, and fails anywhere
             raise ConfigError(f"{place} cannot be used: it is wrong at {error}.") from error
 
@@ -127,21 +128,22 @@ def _translated(method: str, path: str) -> Generator[None]:
         yield
     except httpx2.HTTPError as error:
         reason = str(error) or type(error).__name__
-        text = f"The API server was not reached for {method} {path}: {reason}."
-        raise ApiError(text) from error
+        raise ApiError(f"The API server was not reached for {method} {path}: {reason}.") from error
     except (LightkubeConfigError, OSError) as error:  # the file of the token is gone
         raise ApiError(f"The API server cannot be asked for {method} {path}: {error}.") from error
     except msgspec.DecodeError as error:
-        text = f"The API server's answer to {method} {path} is no JSON: {error}."
-        raise ApiError(text) from error
+        raise ApiError(
+            f"The API server's answer to {method} {path} is no JSON: {error}."
+        ) from error
 
 
 def refused(method: str, path: str, status: Object, retry_after: float = 0.0) -> ApiError:
     """From a Status object, as the server sends it in an answer or as the event of a watch."""
     code = int(status.get("code") or 0)
     message = str(status.get("message") or status.get("reason") or "no reason given").rstrip(".")
-    text = f"The API server refused {method} {path}: {message} (status {code})."
-    return ApiError(text, code, retry_after)
+    return ApiError(
+        f"The API server refused {method} {path}: {message} (status {code}).", code, retry_after
+    )
 
 
 def _refusal(method: str, path: str, response: httpx2.Response) -> ApiError:
