@@ -12,6 +12,7 @@ import msgspec
 
 from gpuslice_agent import config, daemon
 from gpuslice_agent.driver_files import DriverFiles
+from gpuslice_agent.errors import GpusliceError
 from gpuslice_agent.run_directory import RunDirectory
 from gpuslice_agent.systemd import ServiceManager
 
@@ -57,7 +58,19 @@ def _run(config_file: Path | None, **flags: object) -> None:
     settings = config.load(config_file, os.environ, flags, os.getuid())
     driver = DriverFiles(settings.driver_root, RunDirectory(settings.run_dir).driver)
     driver.name_to_children(os.environ)
-    asyncio.run(daemon.run(settings, ServiceManager(os.environ), _extension(settings)))
+    try:
+        asyncio.run(daemon.run(settings, ServiceManager(os.environ), _extension(settings)))
+    except ExceptionGroup as group:
+        own, others = group.split(GpusliceError)
+        if own is None or others is not None:
+            raise
+        raise _first(own) from group
+
+
+def _first(group: ExceptionGroup[GpusliceError]) -> GpusliceError:
+    """The parts of the agent end together: one sentence says why."""
+    first = group.exceptions[0]
+    return first if isinstance(first, GpusliceError) else _first(first)
 
 
 def _extension(settings: config.Config) -> daemon.Extend | None:

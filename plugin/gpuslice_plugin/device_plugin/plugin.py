@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from gpuslice_agent.allocation import Defaults
@@ -20,7 +21,7 @@ from gpuslice_plugin.device_plugin.binding import Binding
 from gpuslice_plugin.device_plugin.endpoint import Endpoint
 from gpuslice_plugin.device_plugin.planner import Rules
 from gpuslice_plugin.device_plugin.release import Release
-from gpuslice_plugin.device_plugin.resources import resources
+from gpuslice_plugin.device_plugin.resources import Resource, resources
 from gpuslice_plugin.device_plugin.service import DeviceList, DevicePlugin
 from gpuslice_plugin.device_plugin.unfit import UnfitEviction, UnfitPods
 from gpuslice_plugin.errors import ApiError, CheckpointError, ForeignPluginError
@@ -128,9 +129,16 @@ class DevicePlugins:
         status: dict[str, dict[str, str]] = node.get("status") or {}
         allocatable = status.get("allocatable") or {}
         for resource in self._resources:
-            foreign = [one for one in registered.get(resource.name, ()) if ids.parse(one) is None]
-            if foreign and allocatable.get(resource.name, "0") != "0":
-                raise ForeignPluginError(
-                    f"Another device plugin serves {resource.name} on this node, with devices such "
-                    f"as {min(foreign)}: remove it, or set another resource_prefix."
-                )
+            refuse_foreign(resource, registered.get(resource.name, frozenset()), allocatable)
+
+
+def refuse_foreign(
+    resource: Resource, registered: Collection[str], allocatable: Mapping[str, str]
+) -> None:
+    """The kubelet keeps the ids of plugins that are gone, but nobody can have them any more."""
+    foreign = [one for one in registered if ids.parse(one) is None]
+    if foreign and allocatable.get(resource.name, "0") != "0":
+        raise ForeignPluginError(
+            f"Another device plugin serves {resource.name} on this node, with devices such as "
+            f"{min(foreign)}: remove it, or set another resource_prefix."
+        )
