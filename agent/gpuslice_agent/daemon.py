@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from gpuslice_agent.discovery import Gpus, process_name
 from gpuslice_agent.driver_files import DriverFiles
 from gpuslice_agent.enforcement import ContextOverhead, Enforcement, Strangers, Wall
 from gpuslice_agent.enforcement.library import AgentLibrary
+from gpuslice_agent.errors import NvmlError
 from gpuslice_agent.health import catalogue
 from gpuslice_agent.health.monitor import HealthMonitor
 from gpuslice_agent.health.store import Store
@@ -85,14 +86,21 @@ async def _run_once(
     stop: asyncio.Event,
 ) -> bool:
     """True when the agent gave way to another, and may be needed again."""
+    driver = DriverFiles(config.driver_root, directory.driver)
+    nvml = Nvml(config.nvml_deadline, config.nvml_start_deadline, before_start=driver.link)
+    if config.pod_uid and config.pod_uid not in directory.gave_way():
+        # The driver starts in a second, which nobody shall wait for once the other has let go.
+        with suppress(NvmlError):
+            await nvml.describe()
     with ExitStack() as resources:
         ownership = await takeover.owned(
             directory, private=config.private, instance=config.pod_uid, stop=stop
         )
         if ownership is None:
+            await nvml.end()
             return False
         resources.callback(ownership.release)
-        agent = Agent(config, directory, resources, extend)
+        agent = Agent(config, directory, nvml, resources, extend)
         await agent.run(manager, stop)
         if agent.gave_way:
             directory.give_way(config.pod_uid)
@@ -104,6 +112,7 @@ class Agent:
         self,
         config: Config,
         directory: RunDirectory,
+        nvml: Nvml,
         resources: ExitStack,
         extend: Extend | None,
     ) -> None:
@@ -120,10 +129,7 @@ class Agent:
             name_of=process_name,
         )
         resources.enter_context(closing(enforcement))
-        driver = DriverFiles(config.driver_root, directory.driver)
-        self._nvml = Nvml(
-            config.nvml_deadline, config.nvml_start_deadline, before_start=driver.link
-        )
+        self._nvml = nvml
         self._inventory = Inventory()
         self._shares = Shares(
             ledger,
