@@ -70,7 +70,7 @@ def contradictions(world: World) -> Iterator[str]:
     with_files = [share for share in world.shares if not share.limits.whole]
     known = [share.id for share in world.snapshot.shares]
     yield from _different("shares that the agent shows", known, (s.id for s in world.shares))
-    yield from _different("share directories", world.directories, (s.id for s in with_files))
+    yield from _different("share directories", world.directories, (s.id for s in world.shares))
     yield from _different("CDI devices", _cdi_names(world), _names_of(world.shares))
     yield from _different("mounted shares", _mounted(world), (s.id for s in with_files))
     yield from _of_claims(world)
