@@ -1,12 +1,16 @@
 """What is built once and kept outside the checkout: Go programs, images."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+KEPT_SECONDS = 7 * 86_400
 
 
 def directory() -> Path:
@@ -39,7 +43,18 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
             except BaseException:
                 shutil.rmtree(making, ignore_errors=True)
                 raise
+    os.utime(path)
+    _forget_unused()
     return path
+
+
+def _forget_unused() -> None:
+    """Of versions and images that no checkout asks for any more."""
+    for lock in directory().glob("*.lock"):
+        unused = lock.with_suffix("")
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - unused.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(unused)
 
 
 def _parts(one: str | bytes | Path) -> Iterable[bytes]:

@@ -188,7 +188,8 @@ class Cluster:
         wait("the kubelet to know its pods", self._kubelet_knows_all)
 
     def _kubelet_knows_all(self) -> bool:
-        known = self.api.request("GET", f"{api.CORE}/nodes/{NODE_NAME}/proxy/pods")["items"] or []
+        answer = self.api.request("GET", f"{api.CORE}/nodes/{NODE_NAME}/proxy/pods")
+        known: list[Object] = answer["items"] or []
         bound = self.api.list("pods", fieldSelector=f"spec.nodeName={NODE_NAME}")
         return {uid(pod) for pod in bound} <= {uid(pod) for pod in known}
 

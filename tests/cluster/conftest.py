@@ -9,6 +9,8 @@ import pytest
 from . import binaries
 from .cluster import Cluster, temporary
 
+SHARES_OF_CLAIMS_SINCE = (1, 36)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -18,6 +20,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def kube() -> str:
     return os.environ.get("GPUSLICE_KUBE", binaries.NEWEST)
+
+
+@pytest.fixture(scope="session")
+def shares_of_claims(kube: str) -> None:
+    """Older API servers drop what makes a claim a share: there, claims get whole GPUs."""
+    if tuple(map(int, kube.split("."))) < SHARES_OF_CLAIMS_SINCE:
+        pytest.skip(f"claims of Kubernetes {kube} get whole GPUs only")
 
 
 @pytest.fixture(scope="session")

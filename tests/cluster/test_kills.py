@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +30,7 @@ PODS = 6
 RETRIED_SECONDS = 200.0
 
 
+@pytest.mark.usefixtures("shares_of_claims")
 @pytest.mark.timeout(120 + 20 * KILLS)
 def test_shares_agree_after_kills_at_random_points(
     cluster: Cluster, namespace: str, chance: random.Random
@@ -54,7 +55,7 @@ def test_shares_agree_after_kills_at_random_points(
 
 
 @contextmanager
-def coming_and_going(cluster: Cluster, namespace: str, chance: random.Random) -> Iterator[None]:
+def coming_and_going(cluster: Cluster, namespace: str, chance: random.Random) -> Generator[None]:
     """Pods of both ways, whether or not they ever run."""
     end = threading.Event()
     for name, cores in (("small", 10), ("large", 40)):

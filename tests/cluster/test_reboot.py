@@ -1,5 +1,7 @@
 """The node reboots under its pods."""
 
+import pytest
+
 from . import tenants
 from .agreement import wait_agreed
 from .api import Object
@@ -11,6 +13,7 @@ MEMORY = 2000  # MiB
 REPLACED_SECONDS = 120.0
 
 
+@pytest.mark.usefixtures("shares_of_claims")
 def test_after_a_reboot_claims_go_on_and_controllers_replace_the_device_plugin_s_pods(
     cluster: Cluster, namespace: str
 ) -> None:

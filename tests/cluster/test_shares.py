@@ -27,7 +27,10 @@ def by_claim(cluster: Cluster, namespace: str, name: str, cores: int, *command: 
 
 
 Start = Callable[..., None]
-both_ways = pytest.mark.parametrize("start", [by_plugin, by_claim])
+both_ways = pytest.mark.parametrize(
+    "start",
+    [by_plugin, pytest.param(by_claim, marks=pytest.mark.usefixtures("shares_of_claims"))],
+)
 
 
 @both_ways

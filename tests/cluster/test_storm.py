@@ -17,6 +17,7 @@ SETTLE_SECONDS = 120.0
 AT_ONCE = 8  # requests
 
 
+@pytest.mark.usefixtures("shares_of_claims")
 @pytest.mark.timeout(600)
 def test_a_hundred_pods_come_and_go_at_once(
     cluster: Cluster, namespace: str, chance: random.Random
@@ -24,7 +25,10 @@ def test_a_hundred_pods_come_and_go_at_once(
     for number in range(ROUNDS):
         pods = [create_one(cluster, namespace, f"r{number}-{n}", chance) for n in range(PODS)]
         with ThreadPoolExecutor(AT_ONCE) as crowd:
-            list(crowd.map(lambda pod: cluster.api.create("pods", pod, namespace), pods))
+            for created in [
+                crowd.submit(cluster.api.create, "pods", pod, namespace) for pod in pods
+            ]:
+                created.result()
         wait("the node to be full and quiet", lambda: is_quiet(cluster, namespace), SETTLE_SECONDS)
         world = wait_agreed(cluster)
         running = [pod for pod in world.pods if pod["status"]["phase"] == "Running"]
@@ -60,11 +64,10 @@ def is_quiet(cluster: Cluster, namespace: str) -> bool:
 def is_settled(pod: Object) -> bool:
     if "nodeName" not in pod["spec"]:
         return bool(pod["status"].get("conditions"))
-    main = (pod["status"].get("containerStatuses") or [{}])[0]
+    statuses: list[Object] = pod["status"].get("containerStatuses", [])
     short = "timeout" in pod["spec"]["containers"][0]["command"]
-    return "terminated" in main.get("state", {}) or (
-        "running" in main.get("state", {}) and not short
-    )
+    ended = {"terminated"} if short else {"terminated", "running"}
+    return any(ended & status["state"].keys() for status in statuses)
 
 
 def asked_limit(pod: Object) -> int:
