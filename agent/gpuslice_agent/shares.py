@@ -58,7 +58,7 @@ class Shares:
         while True:
             self.sweep()
             allocations = allocate(request, self._snapshot(), self._defaults)
-            if not await self._measure(one.gpu_uuid for one in allocations):
+            if not await self.measure(one.gpu_uuid for one in allocations):
                 break  # nothing has changed since
         owner = self._owners.identified(request.owner)
         return self._begin([Placement(one.gpu_uuid, one.limits, owner) for one in allocations])
@@ -76,7 +76,7 @@ class Shares:
             there = {one.owner.key for one in self.all() if _is_live(one) or one in revived}
             new = [one for one in placements if one.owner.key not in there]
             check_room(new, self._snapshot(), self._defaults)
-            if not await self._measure(one.gpu_uuid for one in new if not one.limits.whole):
+            if not await self.measure(one.gpu_uuid for one in new if not one.limits.whole):
                 break  # nothing has changed since
         for place in new:
             self._forget_key(place.owner.key)
@@ -96,6 +96,17 @@ class Shares:
         self._shares[share_id] = replace(share, owner=owner)
         self._enforcement.remember(self._shares[share_id])
         return self._shares[share_id]
+
+    async def measure(self, gpu_uuids: Iterable[str]) -> bool:
+        """What a context costs on these GPUs, unless it is known; whether that took any time.
+
+        A share is made at once where it was done before.
+        """
+        driver = self._snapshot().driver_version
+        unknown = [uuid for uuid in gpu_uuids if self._overhead.known(uuid, driver) is None]
+        for uuid in unknown:
+            await self._overhead.measure(uuid, driver)
+        return bool(unknown)
 
     def resize(self, share_id: str, cores: int | None, memory_bytes: int | None) -> Share:
         """A live resize; its processes see it at their next allocation or launch."""
@@ -152,14 +163,6 @@ class Shares:
         # Not before all holders are known: those without files have none.
         self.sweep()
         self._shares = {share.id: self._recovery.mended(share) for share in self.all()}
-
-    async def _measure(self, gpu_uuids: Iterable[str]) -> bool:
-        """What a context costs on these GPUs, unless it is known; whether that took any time."""
-        driver = self._snapshot().driver_version
-        unknown = [uuid for uuid in gpu_uuids if self._overhead.known(uuid, driver) is None]
-        for uuid in unknown:
-            await self._overhead.measure(uuid, driver)
-        return bool(unknown)
 
     def _begin(
         self, places: Sequence[Placement], revived: Sequence[Share] = ()

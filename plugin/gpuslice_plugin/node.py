@@ -13,7 +13,7 @@ from gpuslice_agent.allocation import check_paths
 from gpuslice_agent.config import Config
 from gpuslice_agent.enforcement import Strangers, Wall
 from gpuslice_agent.inventory import Inventory
-from gpuslice_agent.model import NodeLabels
+from gpuslice_agent.model import GpuPath, HealthState, NodeLabels
 from gpuslice_agent.shares import Shares
 from gpuslice_plugin import node_labels, shim_files
 from gpuslice_plugin.api import ApiServer
@@ -77,6 +77,7 @@ class Node:
         events = PodEvents(self._server, self._config.node_name)
         parts = {
             "CDI files": self._keep_agreeing(),
+            "context costs": self._keep_measuring(),
             "pods": pods.run(),
             "strangers": StrangerEvents(self._strangers, pods, events).run(),
         }
@@ -145,6 +146,17 @@ class Node:
             if now - seen:
                 self._agree()
             seen = now
+
+    async def _keep_measuring(self) -> None:
+        """Before the first pod, which would wait for it: seconds on a GPU that sleeps."""
+        async for snapshot in self._inventory.changes(watching=False):
+            await self._shares.measure(
+                gpu.uuid
+                for gpu in snapshot.gpus
+                if gpu.path is not GpuPath.LOCAL
+                and gpu.health.state is HealthState.HEALTHY
+                and not any(share.gpu_uuid == gpu.uuid for share in snapshot.shares)
+            )
 
 
 async def _forever(part: Coroutine[Any, Any, None], name: str) -> None:

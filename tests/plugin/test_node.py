@@ -93,3 +93,15 @@ def test_an_agent_that_is_named_no_node_has_no_kubernetes(node: SimNode) -> None
         daemon.client() as client,
     ):
         assert {gpu.path for gpu in client.list().gpus} == {GpuPath.LOCAL}
+
+
+def test_the_first_pod_does_not_wait_for_the_cost_of_a_context(
+    node: SimNode, settings: tuple[str, ...]
+) -> None:
+    awaited = {gpu.uuid for gpu in gpus_of(node)}
+    with started(node.environment(os.environ), node.run_directory.path, *settings) as daemon:
+        assert daemon.process.stderr is not None
+        while awaited:  # the test's own time-out is the limit
+            line = daemon.process.stderr.readline()
+            if "context cost measured" in line:
+                awaited.remove(line.split("uuid=")[1].split()[0])
