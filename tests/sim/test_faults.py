@@ -15,7 +15,7 @@ from gpuslice_agent import native_files, simulation
 from gpuslice_agent.simulated_kmsg import SimulatedKmsg
 from gpuslice_agent.simulation import SimNode
 
-from .nvml_node import look
+from .nvml_node import KERNELS, look
 
 STATE = """
 import json, pynvml as n
@@ -200,6 +200,53 @@ def test_a_lost_gpu_is_told_lost_and_after_a_restart_it_is_missing(node: SimNode
     assert any("RmInitAdapter failed" in line for line in lines(node))
     inject(node, "--gpu", "0", "clear")
     assert len(look(node, STATE)) == 2
+
+
+# A kernel that writes where there is no memory.
+STRAY = """
+import ctypes, json, os, sys
+driver = ctypes.CDLL("libcuda.so.1")
+context, module, fill = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
+driver.cuInit(0)
+driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
+driver.cuCtxSetCurrent(context)
+driver.cuModuleLoad(ctypes.byref(module), sys.argv[1].encode())
+driver.cuModuleGetFunction(ctypes.byref(fill), module, b"gpuslice_fill")
+target, value, count = ctypes.c_uint64(4096), ctypes.c_uint32(1), ctypes.c_uint64(1)
+words = [ctypes.addressof(word) for word in (target, value, count)]
+parameters = (ctypes.c_void_p * 3)(*words)
+driver.cuLaunchKernel(fill, 1, 1, 1, 1, 1, 1, 0, None, parameters, None)
+print(json.dumps([os.getpid(), driver.cuCtxSynchronize()]))
+"""
+
+
+def test_a_stray_write_of_a_kernel_is_an_xid_31_of_its_process(node: SimNode) -> None:
+    pid, error = look(node, STRAY, str(KERNELS))
+    assert error == 700  # CUDA_ERROR_ILLEGAL_ADDRESS
+    known = os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC
+    process = f"pid={pid}, name=" if known else "pid='<unknown>', name=<unknown>"
+    assert f"NVRM: Xid (PCI:0000:07:00): 31, {process}" in lines(node)[-1]
+
+
+def test_a_node_of_another_layout_is_refused_in_a_sentence(node: SimNode) -> None:
+    file = node.path / "node"
+    with file.open("r+b") as opened:
+        opened.seek(8)
+        opened.write((1).to_bytes(4, "little"))
+    program = native_files.sim_node_program()
+    done = subprocess.run([program, "show", node.path], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "holds a simulated node of another gpuslice (layout 1, this one knows " in done.stderr
+    init = "import ctypes; print(ctypes.CDLL('libcuda.so.1').cuInit(0))"
+    done = subprocess.run(
+        [sys.executable, "-c", init],
+        env=node.environment(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "803\n"  # CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
+    assert "another gpuslice (layout 1," in done.stderr
 
 
 def in_state_d(pid: int) -> bool:

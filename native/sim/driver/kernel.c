@@ -11,6 +11,7 @@
 
 #include "capture.h"
 
+#define XID_PAGE_FAULT 31
 #define WAVE_NS UINT64_C(4000)
 #define MAX_THREADS 1024u
 #define SHARED_DEFAULT 49152u
@@ -67,8 +68,10 @@ static void run_body(void *arg, const struct engine_times *times) {
     (void)times;
     struct body_call *call = arg;
     /* The real one ends the context the same way: every later call answers the error. */
-    if (!call->body->run(call->context->gpu, call->arguments))
+    if (!call->body->run(call->context->gpu, call->arguments)) {
         atomic_store(&call->context->error, CUDA_ERROR_ILLEGAL_ADDRESS);
+        engine_gpu_report(call->context->gpu, XID_PAGE_FAULT);
+    }
     free(call);
 }
 

@@ -51,6 +51,8 @@ int engine_enter_instance(struct mig_place place);
 int engine_gpu_fault(unsigned gpu);
 /* Whether a process that starts now finds the GPU. */
 bool engine_gpu_found(unsigned gpu);
+/* A kernel of this process did what ends a context: the driver tells the Xid to the log and to NVML. */
+void engine_gpu_report(unsigned gpu, unsigned xid);
 /* Something was written to device memory of this GPU: a stuck bit of it stays as it is. */
 void engine_memory_written(unsigned gpu, uint64_t address, uint64_t bytes);
 /* What to XOR to the bits of a result of arithmetic: 0, unless the GPU's next result is to be wrong. */
@@ -172,7 +174,7 @@ struct engine_op {
      * order in which operations complete, at or after `end_ns`, and before any wait or query of this process that
      * covers the operation says so. Called from whichever thread of this process looks first, or from the engine's
      * own thread, started at the first operation that needs it; one effect at a time in the process. It must not
-     * call any engine function but engine_memory_find, and must free what it owns of `arg`.
+     * call any engine function but engine_memory_find and those of faults, and must free what it owns of `arg`.
      * The source of a copy is therefore read as late as its end: whoever may change the source sooner (pageable
      * memory) stages it first. */
     void (*effect)(void *arg, const struct engine_times *times);

@@ -204,7 +204,8 @@ void fault_xid(struct member *member, const struct xid *asked) {
         journal_put(node, &event->gpu_instance, xid.gpu_instance);
         journal_put(node, &event->compute_instance, xid.compute_instance);
     }
-    feel(node, &xid, pid, pid_namespace);
+    if (!xid.unfelt)
+        feel(node, &xid, pid, pid_namespace);
     node_unlock(member);
     if (!xid.unlogged)
         log_xid(member, &xid, first);

@@ -24,6 +24,7 @@ struct xid {
     unsigned gpu_instance, compute_instance; /* FAULT_ANY: the process's, or none */
     const char *message;                     /* NULL: one as the driver writes for this code */
     bool unlogged, unsignalled;              /* no line in the log; no NVML event */
+    bool unfelt;                             /* who caused it has dealt with it */
 };
 /* Logs it, signals it, and lets the pid's programs and the GPU feel it. Takes the lock. */
 void fault_xid(struct member *member, const struct xid *xid);

@@ -5,6 +5,7 @@
 #include "blocks.h"
 #include "faults.h"
 #include "journal.h"
+#include "pids.h"
 
 static uint64_t look(const uint64_t *word) {
     return __atomic_load_n(word, __ATOMIC_RELAXED);
@@ -27,6 +28,18 @@ int engine_gpu_fault(unsigned gpu) {
 bool engine_gpu_found(unsigned gpu) {
     enum fault_condition condition = fault_condition(engine_self.node, gpu);
     return condition != FAULT_LOST && condition != FAULT_MISSING;
+}
+
+/* The driver knows the host's pid. A process in a container knows only its own, and then none is told. */
+void engine_gpu_report(unsigned gpu, unsigned code) {
+    const struct node_process *self = member_process(&engine_self);
+    uint64_t pid = self->pid_namespace == PID_HOST_NAMESPACE ? self->pid : 0;
+    fault_xid(&engine_self, &(struct xid){.gpu = gpu,
+                                          .code = code,
+                                          .pid = pid,
+                                          .gpu_instance = FAULT_ANY,
+                                          .compute_instance = FAULT_ANY,
+                                          .unfelt = true});
 }
 
 /* Offsets count from the beginning of an allocation: physical addresses are not modelled. */

@@ -40,11 +40,8 @@ void pid_identify(uint64_t pid, uint64_t *ret_pid, uint64_t *ret_pid_namespace) 
     *ret_pid_namespace = namespace_of(text);
 }
 
-/* The kernel gives the machine's first pid namespace this inode (PROC_PID_INIT_INO), always. */
-#define HOST_NAMESPACE UINT64_C(0xEFFFFFFC)
-
 unsigned pid_seen(uint64_t pid, uint64_t pid_namespace) {
-    if (pid_namespace == namespace_of("self") || pid_namespace == HOST_NAMESPACE)
+    if (pid_namespace == namespace_of("self") || pid_namespace == PID_HOST_NAMESPACE)
         return (unsigned)pid;
     unsigned seen = 0;
     DIR *proc = opendir("/proc");
