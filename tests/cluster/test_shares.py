@@ -27,13 +27,17 @@ def by_claim(cluster: Cluster, namespace: str, name: str, cores: int, *command: 
 
 
 Start = Callable[..., None]
-both_ways = pytest.mark.parametrize(
-    "start",
-    [by_plugin, pytest.param(by_claim, marks=pytest.mark.usefixtures("shares_of_claims"))],
-)
 
 
-@both_ways
+@pytest.fixture(params=[by_plugin, by_claim])
+def start(request: pytest.FixtureRequest) -> Start:
+    """Starts a pod: cluster, namespace, name, cores, command."""
+    if request.param is by_claim:
+        request.getfixturevalue("shares_of_claims")
+    chosen: Start = request.param
+    return chosen
+
+
 def test_a_program_sees_its_limit_and_is_refused_beyond(
     cluster: Cluster, namespace: str, start: Start
 ) -> None:
@@ -46,7 +50,6 @@ def test_a_program_sees_its_limit_and_is_refused_beyond(
     wait_agreed(cluster)
 
 
-@both_ways
 def test_two_pods_share_a_gpu_and_a_third_waits_until_one_leaves(
     cluster: Cluster, namespace: str, start: Start
 ) -> None:
@@ -62,7 +65,6 @@ def test_two_pods_share_a_gpu_and_a_third_waits_until_one_leaves(
     wait_agreed(cluster)
 
 
-@both_ways
 def test_a_program_gets_its_half_of_the_gpu_s_time(
     cluster: Cluster, namespace: str, start: Start
 ) -> None:
