@@ -122,6 +122,8 @@ class Node:
 
 def start(name: str, lease: int | None = None) -> Node:
     """With a lease, the reading end of a pipe, the node ends when all writing ends are closed."""
+    if os.geteuid() != 0:
+        raise NodeError("a node has mounts and interfaces of its own, and only root makes them")
     remove(name)
     node = Node(CLUSTERS / name)
     node.folder.mkdir(parents=True)

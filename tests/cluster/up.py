@@ -13,6 +13,8 @@ def main(name: str, profile: str, kube: str) -> None:
     if kube not in binaries.KUBERNETES or profile not in cluster.SPLIT:
         known = f"KUBE={'|'.join(binaries.KUBERNETES)} and PROFILE={'|'.join(cluster.SPLIT)}"
         raise SystemExit(f"up: there are {known}, not KUBE={kube} and PROFILE={profile}")
+    if (node.CLUSTERS / name).exists():
+        raise SystemExit(f"up: {name} is up already: `make cluster-down NAME={name}` ends it")
     image.archive()
     up = cluster.start(name, profile, kube)
     try:
