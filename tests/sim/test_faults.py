@@ -105,7 +105,8 @@ def program(node: SimNode, text: str) -> subprocess.Popen[str]:
 
 
 def lines(node: SimNode) -> list[str]:
-    log, found = SimulatedKmsg(node.path / "kmsg"), []
+    log = SimulatedKmsg(node.path / "kmsg")
+    found: list[str] = []
     while True:
         try:
             found.append(log.read(8192).decode().split(";", 1)[1].rstrip("\n"))
