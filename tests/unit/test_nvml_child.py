@@ -20,7 +20,9 @@ CHILD = """
 import os, signal, socket, sys, time
 from gpuslice_agent.model import Gpu, Reading
 from gpuslice_agent.nvml.child import receive
-from gpuslice_agent.nvml.protocol import Describe, Description, Failure, Observation, frame
+from gpuslice_agent.nvml.protocol import (
+    Describe, Description, Failure, Observation, Start, Verdict, frame,
+)
 
 def read(uuid):
     {read}
@@ -29,8 +31,13 @@ def read(uuid):
 GPUS = tuple(Gpu(i, f"GPU-{{i}}", "card", "00000000:01:00.0", 1 << 30) for i in range(2))
 agent = socket.socket(fileno=int(sys.argv[1]))
 while (request := receive(agent)) is not None:
-    described = isinstance(request, Describe)
-    agent.sendall(frame(Description("1", "13.0", GPUS) if described else read(request.uuid)))
+    if isinstance(request, Start):
+        answer = Verdict(True)
+    elif isinstance(request, Describe):
+        answer = Description("1", "13.0", GPUS)
+    else:
+        answer = read(request.uuid)
+    agent.sendall(frame(answer))
 """
 
 

@@ -96,12 +96,16 @@ def _show(snapshot: Snapshot, entities: tuple[EntityHealth, ...]) -> None:
             console.print(f"    | {text}")
     for count in snapshot.health.counts:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(count.last_at))
-        console.print(f"{count.entity}: Xid {count.code}, {count.count} times, last at {when}")
+        console.print(f"{count.entity}: Xid {count.code}, {_times(count.count)}, last at {when}")
     for incident in snapshot.health.incidents:
         console.print(
             f"share {incident.share} ({incident.owner}): Xid {incident.code} by process "
-            f"{incident.pid} {incident.process}, {incident.count} times: {incident.meaning}"
+            f"{incident.pid} {incident.process}, {_times(incident.count)}: {incident.meaning}"
         )
     for name, why in snapshot.health.sources:
         if why:
             console.print(f"{name}: {why}", style="yellow")
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -27,7 +27,7 @@ from gpuslice_agent.health.judge import (
     recovery_action,
 )
 from gpuslice_agent.health.line import FALLEN_OFF_THE_BUS, RECOVERY_ACTION_CHANGED, Kind, Line
-from gpuslice_agent.health.merge import KERNEL_LOG, NVML, OPERATIONAL, Merger, Sighting
+from gpuslice_agent.health.merge import IN_WORDS, KERNEL_LOG, NVML, OPERATIONAL, Merger, Sighting
 from gpuslice_agent.health.states import Case, Ends, Finding
 from gpuslice_agent.nvml.vitals import OPERATIONAL_FATAL, Notice
 
@@ -56,10 +56,9 @@ class Diagnosis:
 
     def logged(self, line: Line, at: float, now: float) -> None:
         """A line of the kernel's log. `at` is when it was written."""
-        if line.kind is Kind.RECOVERED:
-            self._driver_asks(line.pci, 0, line.message, now)
-        elif line.kind in (Kind.XID, Kind.SXID) and line.code is not None:
-            self._merger.add(Sighting(KERNEL_LOG, at, line.pci, line.code, line.gi, line.ci, line))
+        if line.kind in (Kind.XID, Kind.SXID, Kind.RECOVERED) and line.code is not None:
+            source = KERNEL_LOG if line.numbered else IN_WORDS
+            self._merger.add(Sighting(source, at, line.pci, line.code, line.gi, line.ci, line))
         elif line.kind in (Kind.INIT_FAILED, Kind.MISMATCH):
             self._find_untold(line, at)
 
@@ -155,6 +154,9 @@ class Diagnosis:
     def _act_on(self, sighting: Sighting, now: float) -> None:
         pci, code, at = sighting.pci, sighting.code, sighting.at
         line = sighting.line or Line(Kind.XID, pci, code)
+        if line.kind is Kind.RECOVERED:
+            self._driver_asks(pci, 0, line.message, now)
+            return
         judgement = judge(line, self._catalogue, self._asked(pci))
         echo = self._is_echo(pci, code, at, judgement)
         self._last_fault.setdefault(pci, {})[code] = at
@@ -165,7 +167,8 @@ class Diagnosis:
         if echo:
             return
         if code == RECOVERY_ACTION_CHANGED:
-            self._driver_asks(pci, line.recovery, line.message, now)
+            if line.recovery is not None:  # else whoever looks next will read it
+                self._driver_asks(pci, line.recovery, line.message, now)
         elif judgement.action is Action.RESTART_APP:
             self._tell_tenant(entity, code, at, line, judgement, now)
         else:
@@ -219,7 +222,7 @@ class Diagnosis:
         )  # fmt: skip
         self._find(entity, finding)
 
-    def _driver_asks(self, pci: str, value: int | None, evidence: str, now: float) -> None:
+    def _driver_asks(self, pci: str, value: int, evidence: str, now: float) -> None:
         entity = gpu_entity(pci)
         before = self._asked(pci)
         if value == 0:
@@ -227,7 +230,7 @@ class Diagnosis:
             if before.weight >= Action.RESET_GPU.weight:
                 self.reset_seen(pci, now)
             return
-        action = Action.FOLLOW_DRIVER if value is None else recovery_action(value)
+        action = recovery_action(value)
         finding = Finding(
             "recovery action", Ends.SENSED, action, states.CONSEQUENCES[action],
             f"The driver asks for {action}.", evidence, now, now,

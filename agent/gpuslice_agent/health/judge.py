@@ -40,9 +40,9 @@ class Judgement:
         return self.kind is FaultClass.APPLICATION
 
 
-def recovery_action(value: int | None) -> Action:
+def recovery_action(value: int) -> Action:
     """Of NVML's number. A number of a newer driver asks for something: it is not nothing."""
-    return Action.NONE if value is None else RECOVERY_ACTIONS.get(value, Action.CONTACT_SUPPORT)
+    return RECOVERY_ACTIONS.get(value, Action.CONTACT_SUPPORT)
 
 
 def judge(line: Line, catalogue: Catalogue, driver_action: Action = Action.NONE) -> Judgement:

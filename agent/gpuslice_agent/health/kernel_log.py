@@ -2,18 +2,18 @@
 
 import asyncio
 import errno
-import importlib
 import os
 import stat
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from gpuslice_agent.health import record
 from gpuslice_agent.health.record import KERNEL, Record
+from gpuslice_agent.simulated_kmsg import SimulatedKmsg
 
 RECORD_BYTES = 8192  # the kernel's own limit (CONSOLE_EXT_LOG_MAX); less is EINVAL for a long one
 READS_AT_ONCE = 256  # then others of the loop have their turn
@@ -54,20 +54,13 @@ class DeviceLog:
         os.close(self._file)
 
 
-def _simulated(path: Path) -> Log:
-    # No node with GPUs needs it.
-    module: Any = importlib.import_module("gpuslice_agent.simulated_kmsg")
-    log: Log = module.SimulatedKmsg(path)
-    return log
-
-
 class KernelLog:
     """From its oldest record on. OSError: it may not be read."""
 
     def __init__(self, path: Path) -> None:
         # Only on a simulated node may faults be written by a program: its log is no device.
         simulated = path.exists() and not stat.S_ISCHR(path.stat().st_mode)
-        self._log: Log = _simulated(path) if simulated else DeviceLog(path)
+        self._log: Log = SimulatedKmsg(path) if simulated else DeviceLog(path)
         self._facilities = {KERNEL, FROM_A_PROGRAM} if simulated else {KERNEL}
 
     def close(self) -> None:

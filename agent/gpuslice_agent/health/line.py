@@ -64,6 +64,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     recovery: int | None = None  # the action that an Xid 154 changes to; None: it is not readable
     fatal: bool | None = None  # as an NVSwitch says; None: it does not
     uuid: str = ""
+    numbered: bool = True  # False: the code is ours, for a fault that is told in words only
 
     @property
     def is_fault(self) -> bool:
@@ -148,11 +149,12 @@ def _without_xid(pci: str, text: str, position: int, end: int) -> Line | None:
     near = text[position + len("NVRM: ") : end + _NEAR]
     message = near.partition("\n")[0].rstrip()
     if _OFF_THE_BUS in message:
-        return Line(Kind.XID, pci, FALLEN_OFF_THE_BUS, message=message)
+        return Line(Kind.XID, pci, FALLEN_OFF_THE_BUS, message=message, numbered=False)
     # One record of three lines, which dmesg and the journal indent each in its way.
     if near.startswith("The NVIDIA GPU") and _OFF_THE_BUS in near:
         words = near[: near.index(_OFF_THE_BUS) + len(_OFF_THE_BUS)].replace("NVRM: ", "")
-        return Line(Kind.XID, pci, FALLEN_OFF_THE_BUS, message=" ".join(words.split()))
+        said = " ".join(words.split())
+        return Line(Kind.XID, pci, FALLEN_OFF_THE_BUS, message=said, numbered=False)
     if "RmInitAdapter failed" in message:
         return Line(Kind.INIT_FAILED, pci, message=message)
     if near.startswith("GPU at PCI:"):

@@ -13,7 +13,8 @@ from gpuslice_agent.health.line import Line
 NVML = "nvml"
 OPERATIONAL = "nvml-operational"  # NVML too, but beside its other events: told twice
 KERNEL_LOG = "kernel-log"
-SOURCES = (NVML, OPERATIONAL, KERNEL_LOG)
+IN_WORDS = "kernel-log-words"  # the log says it once with its Xid and once more without
+SOURCES = (NVML, OPERATIONAL, KERNEL_LOG, IN_WORDS)
 
 WINDOW_SECONDS = 2.0
 # NVML knows the instance and the kernel's log the process: each waits a moment for the other.

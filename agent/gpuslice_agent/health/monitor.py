@@ -117,6 +117,7 @@ class HealthMonitor:
         if not self._use_journal:
             self._source_is(KERNEL_LOG, why)
             return
+        self._source_is(KERNEL_LOG, f"{why}; the journal has told nothing yet")
         try:
             async for one in journal.records():
                 self._source_is(KERNEL_LOG, "")
@@ -142,7 +143,7 @@ class HealthMonitor:
         if said.kind is Kind.IDENTITY:
             self._known.named(said.pci, said.uuid)
             return
-        log.info("kernel said: %s", one.text[:300])
+        log.debug("kernel said: %s", one.text[:300])
         self._diagnosis.logged(said, written_at(one), time.time())
         self._stirred.set()
 
@@ -150,7 +151,7 @@ class HealthMonitor:
         async for notice in self._nvml.notices():
             pci = self._known.pci_of(notice.uuid)
             if pci is not None:
-                log.info("NVML said: %s", notice)
+                log.debug("NVML said: %s", notice)
                 self._diagnosis.notified(pci, notice, time.time())
             self._look_now.set()  # most events only say that there is something to see
             self._stirred.set()

@@ -23,6 +23,7 @@ from gpuslice_agent.nvml.protocol import (
     Limit,
     Observation,
     Request,
+    Start,
     TopologyFacts,
     Verdict,
     frame,
@@ -67,6 +68,8 @@ class Answers:
                 calls.start()
                 self._started = True
                 notices.tell(self._events)
+            if isinstance(request, Start):
+                return Verdict(True)
             if isinstance(request, Describe):
                 return calls.describe()
             if isinstance(request, DescribeTopology):

@@ -26,6 +26,7 @@ from gpuslice_agent.nvml.protocol import (
     Observation,
     Read,
     Request,
+    Start,
     TopologyFacts,
     Verdict,
     answer_from,
@@ -116,6 +117,7 @@ class Nvml:
         if self._child is not None:
             self._child.hang_up()  # whoever waits for an answer gives up now, and the turn
         async with self._turn:
+            self._description = None  # there may be other GPUs
             return await self._end()
 
     async def _end(self) -> bool:
@@ -128,12 +130,21 @@ class Nvml:
         return gone
 
     async def _described(self) -> Description:
+        # The first call of a child loads the driver, which may take its time.
         if self._child is None:
-            self._child, self._description = await self._start(), None
+            self._child = await self._start()
+            if self._description is not None:
+                await self._ask_all(Start(), Verdict)
         if self._description is None:
-            # The first call of a child loads the driver, which may take its time.
-            self._description = await self._ask(Describe(), Description, self._start_deadline)
+            self._description = await self._ask_all(Describe(), Description)
         return self._description
+
+    async def _ask_all(self, request: Request, kind: type[A]) -> A:
+        try:
+            return await self._ask(request, kind, self._start_deadline)
+        except NvmlHungError as error:
+            # No one GPU was asked: whoever waits for one has learnt nothing of it.
+            raise NvmlStuckError(str(error)) from error
 
     async def _ask(self, request: Request, kind: type[A], deadline: float) -> A:
         child = self._child
@@ -145,6 +156,7 @@ class Nvml:
             self._give_up(child, NvmlHungError(f"NVML did not answer within {deadline:g} s"))
             raise self._why from error
         except (ConnectionError, EOFError) as error:
+            self._description = None  # the driver may be another
             self._give_up(child, NvmlError("the NVML child died in a call"))
             raise self._why from error
         except asyncio.CancelledError:

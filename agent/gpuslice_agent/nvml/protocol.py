@@ -15,6 +15,10 @@ class Describe(msgspec.Struct, frozen=True, tag="describe"):
     """Starts NVML if need be and lists what does not change while the driver is loaded."""
 
 
+class Start(msgspec.Struct, frozen=True, tag="start"):
+    """Starts NVML and asks nothing of any GPU: one of them may hang."""
+
+
 class Read(msgspec.Struct, frozen=True, tag="read"):
     """Reads what changes on one GPU."""
 
@@ -73,7 +77,7 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
     lost: bool = False  # the GPU that was asked for is off the bus
 
 
-Request = Describe | DescribeTopology | Read | Examine | CanLimit | Limit
+Request = Start | Describe | DescribeTopology | Read | Examine | CanLimit | Limit
 Answer = Description | TopologyFacts | Observation | Examination | Verdict | Failure
 
 _encoder = msgspec.msgpack.Encoder()
