@@ -1,9 +1,12 @@
 """The device plugin beside a kubelet that restarts, forgets and starts containers again."""
 
+from gpuslice_agent import native_files
+
 from . import ledger, tenants
 from .agreement import wait_agreed
 from .api import Object
 from .cluster import Cluster, wait
+from .simulated_gpus import DIRECTORY
 from .tenants import MIB
 
 PLUGINS = "var/lib/kubelet/device-plugins"
@@ -176,3 +179,22 @@ def test_memory_that_is_missing_from_the_node_s_status_is_written_again(cluster:
         "the capacity to be there again",
         lambda: cluster.node_status()["capacity"].get("nvidia.com/gpumem"),
     )
+
+
+def test_a_gpu_that_falls_off_the_bus_takes_its_numbers_along(
+    cluster: Cluster, namespace: str
+) -> None:
+    begin(cluster, namespace, "unlucky", "sleep", "inf")
+    inject(cluster, "xid", "79")
+    try:
+        wait("no number to be left", lambda: is_missed(cluster))
+        (status,) = cluster.pod(namespace, "unlucky")["status"]["containerStatuses"]
+        told = [one["health"] for one in status["allocatedResourcesStatus"][0]["resources"]]
+        assert set(told) == {"Unhealthy"}
+    finally:
+        inject(cluster, "reset")
+    cluster.wait_served()
+
+
+def inject(cluster: Cluster, *fault: str) -> None:
+    cluster.node.run(native_files.sim_node_program(), "inject", DIRECTORY, *fault)
