@@ -88,6 +88,18 @@ def test_a_lost_gpu_is_told_within_two_seconds_and_well_again_by_itself(
         assert (79, 1) in counts  # told by the log, with its number and in words, and by NVML
 
 
+def test_a_gpu_that_was_lost_before_the_agent_started_hides_no_other(
+    node: SimNode, tmp_path: Path
+) -> None:
+    inject(node, "gpu=0", "xid", "79")
+    with agent(node, tmp_path) as client:
+        snapshot = wait(client, lambda now: bool(now.health.entities), 10)
+        assert [gpu.index for gpu in snapshot.gpus] == [1]
+        assert snapshot.gpus[0].health.state is HealthState.HEALTHY
+        (lost,) = snapshot.health.entities
+        assert (lost.state, lost.action) == (EntityState.UNHEALTHY, Action.RESTART_BM)
+
+
 def test_an_xid_of_a_program_is_told_to_its_share_and_changes_nothing_else(
     node: SimNode, tmp_path: Path
 ) -> None:

@@ -25,8 +25,7 @@ def start() -> None:
 
 
 def describe() -> Description:
-    handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-    uuids = [text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+    gpus = _answering()
     cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
     return Description(
         driver_version=text(nvml.nvmlSystemGetDriverVersion()),
@@ -34,20 +33,30 @@ def describe() -> Description:
         gpus=tuple(
             Gpu(
                 index=index,
-                uuid=uuids[index],
+                uuid=uuid,
                 name=text(nvml.nvmlDeviceGetName(handle)),
                 pci_bus_id=text(nvml.nvmlDeviceGetPciInfo(handle).busId).lower(),
                 memory_bytes=_usable_memory(handle),
                 compute_capability=or_none(nvml.nvmlDeviceGetCudaComputeCapability, handle),
                 distances=tuple(
-                    (uuids[other], _distance(handle, handles[other]))
-                    for other in range(len(handles))
-                    if other != index
+                    (other_uuid, _distance(handle, other))
+                    for other_uuid, other in gpus.values()
+                    if other_uuid != uuid
                 ),
             )
-            for index, handle in enumerate(handles)
+            for index, (uuid, handle) in gpus.items()
         ),
     )
+
+
+def _answering() -> dict[int, tuple[str, object]]:
+    """UUIDs and handles by NVML's index. A GPU that is lost has neither; the others go on."""
+    gpus: dict[int, tuple[str, object]] = {}
+    for index in range(nvml.nvmlDeviceGetCount()):
+        with contextlib.suppress(nvml.NVMLError_GpuIsLost):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            gpus[index] = (text(nvml.nvmlDeviceGetUUID(handle)), handle)
+    return gpus
 
 
 def read(uuid: str) -> Reading:

@@ -1,5 +1,6 @@
 """The parser takes whatever comes: it neither raises nor takes long."""
 
+import random
 import string
 import time
 
@@ -61,6 +62,13 @@ def test_a_damaged_line_is_taken(
 ) -> None:
     line = WRAPPERS[wrapper](getattr(known, "text"))  # noqa: B009
     look_at(line[:at] + instead + line[at + length :])
+
+
+def test_a_million_lines_are_taken() -> None:
+    """More than hypothesis has time for; the seed makes a failure come again."""
+    source = random.Random(20_261_120)
+    for _ in range(1_000_000):
+        parse("".join(source.choices(WORDS, k=source.randrange(1, 10))))
 
 
 def test_the_time_grows_with_the_length_only() -> None:
