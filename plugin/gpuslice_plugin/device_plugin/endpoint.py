@@ -55,8 +55,10 @@ class Endpoint:
         while _identity(socket) is not None:
             kubelet = _identity(self._directory / KUBELET_SOCKET)
             is_known = kubelet == registered and not self._plugin.disconnected.is_set()
-            if kubelet is not None and not is_known:
-                self._plugin.disconnected.clear()
+            self._plugin.disconnected.clear()
+            if kubelet is None:
+                registered = None
+            elif not is_known:
                 try:
                     await self._register(socket)
                     registered, said = kubelet, ""
@@ -66,7 +68,8 @@ class Endpoint:
                         log.warning("not registered resource=%s reason=%s", self._resource, error)
                     said = str(error)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._plugin.disconnected.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._plugin.disconnected.wait()
 
     async def _register(self, socket: Path) -> None:
         kubelet = self._directory / KUBELET_SOCKET
