@@ -6,6 +6,7 @@ Counts the lines that run where shares come to be and end, and dies before the o
 them, as by kill -9: no `finally` runs, nothing is flushed.
 """
 
+import inspect
 import os
 import signal
 import sys
@@ -40,8 +41,10 @@ def die_after(lines: int) -> None:
         return in_watched
 
     def anywhere(frame: FrameType, _event: str, _argument: Any) -> Any:
-        file = frame.f_code.co_filename
-        return in_watched if file.endswith(WATCHED) else None
+        # Functions only: what an import runs is no work on shares.
+        in_function = frame.f_code.co_flags & inspect.CO_OPTIMIZED
+        watched = in_function and frame.f_code.co_filename.endswith(WATCHED)
+        return in_watched if watched else None
 
     sys.settrace(anywhere)
 
