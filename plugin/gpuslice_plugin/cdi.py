@@ -73,7 +73,7 @@ def devices(shares: Iterable[Share], gpu_of: Callable[[str], Gpu]) -> tuple[Devi
     """Every device that the shares name. The first name of a share carries it, the others nothing:
     a container that has both must not get everything twice."""
     found: dict[str, list[Share]] = {}
-    for share in shares:
+    for share in sorted(shares, key=lambda share: share.owner.key):
         first, *others = map(bare, share.owner.cdi_devices)
         found.setdefault(first, []).append(share)
         for name in others:
