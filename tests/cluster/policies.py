@@ -11,6 +11,7 @@ from .cluster import Cluster, wait
 from .node import REPOSITORY
 
 POLICIES = REPOSITORY / "deploy/policies"
+WRITING = ("1.36",)  # those with MutatingAdmissionPolicy
 ANNOTATION = "asked.gpuslice.io/main"
 RIGHT = ["gpucores=50,gpumem=3000", "gpucores=200", "gpu=1,gpumem=3000", "gpu=2,gpucores=200"]
 WRONG = ["gpu=2", "gpu=2,gpumem=3000", "gpumem=3000", "gpu=3,gpucores=10,gpumem-percentage=20"]
@@ -29,6 +30,20 @@ def applied(cluster: Cluster, folder: str, works: Callable[[], bool]) -> Iterato
     wait("the policy to be in force", holds)
     yield cluster
     cluster.kubectl("delete", chosen)
+
+
+def install(cluster: Cluster, kube: str) -> None:
+    """The one that a cluster of this version has a use for, in force."""
+    folder = POLICIES if kube in WRITING else POLICIES / "checked"
+    cluster.kubectl("apply", "--server-side", f"--kustomize={folder}")
+
+    def in_force() -> bool:
+        try:
+            return made(cluster, "gpu=2")[1] != ""
+        except Refused:
+            return True
+
+    wait("the policy to be in force", in_force)
 
 
 def asking(text: str) -> Object:

@@ -6,7 +6,7 @@ python -m tests.cluster.up NAME PROFILE KUBE
 import sys
 
 from ..deploy import image
-from . import binaries, cluster, daemonset, images, node
+from . import binaries, cluster, daemonset, images, node, policies
 
 
 def main(name: str, profile: str, kube: str) -> None:
@@ -19,6 +19,7 @@ def main(name: str, profile: str, kube: str) -> None:
     up = cluster.start(name, profile, kube)
     try:
         daemonset.install(up)
+        policies.install(up, kube)
     except BaseException:
         node.remove(name)
         raise
