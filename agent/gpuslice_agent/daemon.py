@@ -18,7 +18,7 @@ from gpuslice_agent.allocation import Defaults, path_of
 from gpuslice_agent.cgroups import PodCgroups
 from gpuslice_agent.config import Config
 from gpuslice_agent.control.server import Control, serve
-from gpuslice_agent.discovery import Gpus, process_name
+from gpuslice_agent.discovery import Gpus, process_name, process_place
 from gpuslice_agent.driver_files import DriverFiles
 from gpuslice_agent.enforcement import ContextOverhead, Enforcement, Strangers, Wall
 from gpuslice_agent.enforcement.library import AgentLibrary
@@ -156,6 +156,7 @@ class Agent:
             boot_id=boot_id(),
             may_evict=config.evict_from_lost_gpus,
             use_journal=not config.private,
+            place_of=process_place,
         )
         self._observer = Observer(
             Gpus(self._nvml, config.sysfs_dir, path_of=partial(_path_of, config)),

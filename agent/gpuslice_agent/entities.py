@@ -146,6 +146,7 @@ class Incident:
     share: str
     owner: str  # Owner.key, or its name where it has none
     count: int = 1
+    pods: tuple[str, ...] = ()  # UIDs: that of the program, or of all that hold the share
 
 
 @dataclass(frozen=True, slots=True)

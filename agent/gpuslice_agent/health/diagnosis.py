@@ -256,6 +256,7 @@ class Diagnosis:
             Incident(
                 at, code, entity, judgement.action, judgement.blames,
                 judgement.meaning, line.pid or 0, line.process or "", tenancy.share, tenancy.owner,
+                pods=tenancy.pods,
             )
         )  # fmt: skip
 

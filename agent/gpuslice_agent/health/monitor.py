@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from gpuslice_agent.cgroups import Place
 from gpuslice_agent.entities import Effect, EntityState, NodeHealth, pci_address
 from gpuslice_agent.errors import HealthError
 from gpuslice_agent.health import journal, line
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 EXAMINE_SECONDS = 5.0
 AGE_SECONDS = 1.0
 SETTLE_STEP_SECONDS = 0.05
+FRESH_SECONDS = 5.0  # the pid of an older line may be another process's by now
 SOURCE_PAUSE_SECONDS = 30.0  # before a source that cannot be read is tried again
 SOURCE_NAMES = {KERNEL_LOG: "kernel log", NVML: "NVML events"}
 
@@ -43,8 +45,10 @@ class HealthMonitor:
         boot_id: str,
         may_evict: bool,
         use_journal: bool,
+        place_of: Callable[[int], Place],
     ) -> None:
         self._nvml = nvml
+        self._place_of = place_of
         self._store = store
         self._kmsg = kmsg
         self._boot_id = boot_id
@@ -144,8 +148,17 @@ class HealthMonitor:
             self._known.named(said.pci, said.uuid)
             return
         log.debug("kernel said: %s", one.text[:300])
-        self._diagnosis.logged(said, written_at(one), time.time())
+        now, at = time.time(), written_at(one)
+        if said.pid and now - at < FRESH_SECONDS:
+            self._look_up(said.pid, said.pci, now)
+        self._diagnosis.logged(said, at, now)
         self._stirred.set()
+
+    def _look_up(self, pid: int, pci: str, now: float) -> None:
+        """At once, for a program with a fault soon ends, and may not have been seen before."""
+        uuid, pod_uid = self._known.uuids().get(pci), self._place_of(pid).pod_uid
+        if uuid and pod_uid:
+            self._diagnosis.tenancies.found(pid, pod_uid, uuid, now)
 
     async def _keep_hearing_nvml(self) -> None:
         async for notice in self._nvml.notices():

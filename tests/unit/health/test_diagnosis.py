@@ -243,6 +243,32 @@ def test_an_application_fault_is_the_tenants_and_changes_nothing_else() -> None:
     assert patient.state() is EntityState.HEALTHY
 
 
+def of_claim(*pods: str) -> Share:
+    one = share(gpu(), id="claimed")
+    return replace(one, owner=replace(one.owner, key="claim/1/gpu/0", pod_uids=pods))
+
+
+def test_a_process_that_nobody_saw_before_its_fault_is_its_pods() -> None:
+    patient = Patient()
+    patient.diagnosis.tenancies.saw([of_claim("pod-1", "pod-2")], patient.now)
+    patient.diagnosis.tenancies.found(4711, "pod-2", gpu().uuid, patient.now)
+    patient.diagnosis.tenancies.found(4712, "stranger", gpu().uuid, patient.now)
+    patient.has_xid(13, pid=4711)
+    patient.has_xid(31, pid=4712)
+    (incident,) = patient.all.incidents
+    assert (incident.share, incident.pods) == ("claimed", ("pod-2",))
+
+
+def test_of_a_process_whose_pod_is_not_known_all_pods_of_its_claim_are_told() -> None:
+    patient = Patient()
+    usage = Usage(processes=(Process(pid=4711),))
+    claimed = replace(of_claim("pod-1", "pod-2"), usage=usage)
+    patient.diagnosis.tenancies.saw([claimed], patient.now)
+    patient.has_xid(13, pid=4711)
+    (incident,) = patient.all.incidents
+    assert incident.pods == ("pod-1", "pod-2")
+
+
 def test_a_process_is_forgotten_ten_minutes_after_its_end() -> None:
     patient = Patient()
     patient.diagnosis.tenancies.saw([owned(4711)], patient.now)
