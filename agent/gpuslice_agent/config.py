@@ -27,6 +27,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The ledger. Outlives the agent, not needed after a reboot."""
     metrics_address: Annotated[str, Meta(pattern=r"^(|.+:\d{1,5})$")] = "127.0.0.1:9477"
     """HOST:PORT of /metrics; empty: none."""
+    metrics_tls_certificate: str = ""
+    """Path of a PEM certificate (or chain) that /metrics is served with; empty: plain HTTP."""
+    metrics_tls_key: str = ""
+    """Path of its key."""
+    metrics_basic_auth_file: str = ""
+    """Path of the users who may read /metrics, as `htpasswd -nB` prints them; empty: everybody."""
+    metrics_compatibility: Annotated[str, Meta(pattern=r"^((dcgm|hami)(,(dcgm|hami))*)?$")] = ""
+    """Whose names /metrics has beside our own: dcgm (dcgm-exporter), hami."""
     poll_interval: Seconds = 1.0
     """Seconds between looks at GPUs and shares while there is a share or somebody watches."""
     idle_interval: Seconds = 15.0
@@ -103,6 +111,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 RIGHT = {
     "evict_from_lost_gpus": "true or false",
     "metrics_address": "HOST:PORT, or empty for none",
+    "metrics_tls_certificate": "a path, or empty for plain HTTP",
+    "metrics_tls_key": "a path, or empty for plain HTTP",
+    "metrics_basic_auth_file": "a path, or empty for no password",
+    "metrics_compatibility": "dcgm, hami, dcgm,hami, or empty for our own names only",
     "poll_interval": "seconds from 0.1 to 3600",
     "idle_interval": "seconds from 0.1 to 3600",
     "nvml_deadline": "seconds from 0.1 to 3600",

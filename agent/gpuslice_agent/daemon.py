@@ -185,8 +185,7 @@ class Agent:
         try:
             await self._first_look(stop)
             more = self._extension.collectors if self._extension is not None else ()
-            address = self._config.metrics_address
-            with serve_metrics(address, lambda: self._inventory.snapshot, more):
+            with serve_metrics(self._config, lambda: self._inventory.snapshot, more):
                 async with serve(self._control, self._directory, private=self._config.private):
                     await self._supervise(stop, manager)
         finally:

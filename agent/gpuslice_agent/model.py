@@ -148,6 +148,11 @@ class Reading:
     utilization_ratio: float | None = None
     temperature_celsius: float | None = None
     power_watts: float | None = None
+    memory_utilization_ratio: float | None = None  # time in which memory was read or written
+    sm_clock_hertz: float | None = None
+    memory_clock_hertz: float | None = None
+    energy_joules: float | None = None  # since the driver was loaded
+    pcie_replays: int | None = None  # the same
     processes: tuple[GpuProcess, ...] = ()
 
 

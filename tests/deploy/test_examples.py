@@ -2,8 +2,10 @@
 
 import re
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from gpuslice_agent.model import Gpu, GpuPath, Limits, Owner, Share, Snapshot
-from gpuslice_agent.publish.metrics import SnapshotCollector
+from gpuslice_agent.publish.metrics.content import content
 from gpuslice_agent.topology import GpuFacts, PciPlace, PlacedGpu, Topology
 from gpuslice_agent.topology.labels import Node, node_labels
 
@@ -23,8 +25,9 @@ def texts() -> str:
 def test_every_metric_that_an_example_names_is_served_with_its_pod() -> None:
     served = {
         sample.name: set(sample.labels)
-        for family in SnapshotCollector(lambda: Snapshot(gpus=(GPU,), shares=(SHARE,))).collect()
-        for sample in family.samples
+        for family in content()(Snapshot(gpus=(GPU,), shares=(SHARE,)))
+        for parsed in text_string_to_metric_families(family.text_head + family.samples)
+        for sample in parsed.samples
     }
     named = set(re.findall(r"\bgpuslice_share_\w+", texts()))
     assert named

@@ -1,14 +1,14 @@
 """What Prometheus reads, by its own parser."""
 
 import socket
-import time
-import urllib.request
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from gpuslice_agent.config import Config
 from gpuslice_agent.errors import PublishError
 from gpuslice_agent.model import (
     Owner,
@@ -19,7 +19,9 @@ from gpuslice_agent.model import (
     Snapshot,
     Usage,
 )
-from gpuslice_agent.publish.metrics import SnapshotCollector, serve_metrics
+from gpuslice_agent.publish.metrics import serve_metrics
+from gpuslice_agent.publish.metrics.content import content
+from gpuslice_agent.publish.metrics.page import Format, Page
 
 from .nodes import GIB, gpu, node, share
 
@@ -35,9 +37,8 @@ def parsed(text: str) -> Samples:
 
 
 def scraped(snapshot: Snapshot) -> Samples:
-    registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: snapshot))
-    return parsed(generate_latest(registry).decode())
+    page = Page(snapshot, content()(snapshot), CollectorRegistry())
+    return parsed(page.body(Format.TEXT, gzipped=False).decode())
 
 
 def value(samples: Samples, name: str, **labels: str) -> float:
@@ -78,7 +79,7 @@ def test_a_share_is_described_in_base_units() -> None:
     labels = {"share": "one", "uuid": ON.uuid} | NO_POD
     assert value(samples, "gpuslice_share_memory_limit_bytes", **labels) == 8 * GIB
     assert value(samples, "gpuslice_share_memory_used_bytes", **labels) == GIB
-    assert value(samples, "gpuslice_share_memory_pinned_bytes", **labels) == 3 * GIB
+    assert value(samples, "gpuslice_share_memory_over_bytes", **labels) == 0
     assert value(samples, "gpuslice_share_cores_limit_ratio", **labels) == 0.3
     assert value(samples, "gpuslice_share_busy_seconds_total", **labels) == 2.5
     assert value(samples, "gpuslice_share_throttled_seconds_total", **labels) == 0.5
@@ -94,38 +95,40 @@ def test_a_share_of_a_pod_names_it_on_every_series() -> None:
     assert {("pod", "chat-0"), ("claim", "gpu"), ("kind", "claim")} < info
 
 
-def test_exactly_one_state_of_a_share_is_1() -> None:
-    samples = scraped(BUSY)
+def test_shares_are_counted_by_their_state() -> None:
     states = {
-        state: value(
-            samples, "gpuslice_share_state", share="one", uuid=ON.uuid, state=state, **NO_POD
-        )
+        state: value(scraped(BUSY), "gpuslice_gpu_shares", uuid=ON.uuid, state=state)
         for state in ShareState
     }
     assert states == {ShareState.READY: 1, ShareState.CORRUPT: 0, ShareState.ENDING: 0}
 
 
-def test_the_age_of_the_snapshot_is_told() -> None:
-    old = replace(BUSY, taken_at=time.time() - 100)
-    assert 100 <= value(scraped(old), "gpuslice_snapshot_age_seconds") < 200
+def test_the_time_of_the_snapshot_is_told() -> None:
+    assert value(scraped(BUSY), "gpuslice_snapshot_timestamp_seconds") == BUSY.taken_at
 
 
-def test_metrics_are_served_from_whatever_the_snapshot_is_then() -> None:
-    current = [Snapshot()]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with serve_metrics(f"127.0.0.1:{port}", lambda: current[0]):
-        current[0] = BUSY
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-            samples = parsed(answer.read().decode())
-    assert value(samples, "gpuslice_gpu_memory_bytes", uuid=ON.uuid) == 80 * GIB
+def test_only_the_largest_strangers_are_named_and_all_are_counted() -> None:
+    crowd = tuple(Process(pid=pid, memory_bytes=pid * GIB) for pid in range(1, 101))
+    samples = scraped(node(replace(ON, strangers=crowd)))
+    assert value(samples, "gpuslice_gpu_stranger_processes", uuid=ON.uuid) == 100
+    named = [
+        size for (name, _), size in samples.items() if name == "gpuslice_stranger_memory_bytes"
+    ]
+    assert (len(named), min(named)) == (20, 81 * GIB)
 
 
-def test_an_address_in_use_is_said() -> None:
+def test_a_label_may_hold_anything() -> None:
+    odd = replace(share(ON), owner=Owner('say "hi"\\\n{now}'))
+    (info,) = (labels for name, labels in scraped(node(ON, shares=(odd,))) if "share_info" in name)
+    assert ("owner", odd.owner.name) in info
+
+
+def test_an_address_in_use_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = Config(run_dir=tmp_path, state_dir=tmp_path, metrics_address=address)
         with (
             pytest.raises(PublishError, match=f"/metrics cannot be served on {address}"),
-            serve_metrics(address, Snapshot),
+            serve_metrics(config, Snapshot),
         ):
             pass

@@ -64,13 +64,24 @@ def read(uuid: str) -> Reading:
     utilization = or_none(nvml.nvmlDeviceGetUtilizationRates, handle)
     temperature = _temperature(handle)
     milliwatts = or_none(nvml.nvmlDeviceGetPowerUsage, handle)
+    millijoules = or_none(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
     return Reading(
         memory_used_bytes=int(_memory(handle).used),
         utilization_ratio=None if utilization is None else utilization.gpu / 100,
         temperature_celsius=None if temperature is None else float(temperature),
         power_watts=None if milliwatts is None else milliwatts / 1000,
+        memory_utilization_ratio=None if utilization is None else utilization.memory / 100,
+        sm_clock_hertz=_clock(handle, nvml.NVML_CLOCK_SM),
+        memory_clock_hertz=_clock(handle, nvml.NVML_CLOCK_MEM),
+        energy_joules=None if millijoules is None else millijoules / 1000,
+        pcie_replays=or_none(nvml.nvmlDeviceGetPcieReplayCounter, handle),
         processes=_processes(handle),
     )
+
+
+def _clock(handle: object, which: int) -> float | None:
+    megahertz = or_none(nvml.nvmlDeviceGetClockInfo, handle, which)
+    return None if megahertz is None else megahertz * 1e6
 
 
 def _temperature(handle: object) -> int | None:
