@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from gpuslice_agent import run_directory
 from gpuslice_agent.errors import ConfigError
+from gpuslice_agent.mig import MigPolicy
 from gpuslice_agent.model import MemoryResource, NodeLabels, Order, Policy, StrangerPolicy, Unfit
 
 PREFIX = "GPUSLICE_"
@@ -90,6 +91,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The GPUs that containers get through the device plugin."""
     dra_gpus: GpuList = "all"
     """The GPUs that claims get through the DRA driver. `all`: what plugin_gpus does not name."""
+    mig: MigPolicy = MigPolicy.OFF
+    """Whether claims may have GPUs of dra_gpus cut into MIG partitions."""
     resource_prefix: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")] = (
         "nvidia.com"
     )
@@ -132,6 +135,7 @@ RIGHT = {
     "nvidia_cdi_dirs": "absolute paths with colons between them",
     "plugin_gpus": "all, none, or indices and UUIDs with commas between them",
     "dra_gpus": "all, none, or indices and UUIDs with commas between them",
+    "mig": "off or on-demand",
     "resource_prefix": "a domain such as nvidia.com",
     "slots_per_gpu": "a number from 1 to 256",
     "memory_resource": "gpumem, gpumem-percentage or none",

@@ -20,7 +20,7 @@ from gpuslice_agent.config import Config
 from gpuslice_agent.control.server import Control, serve
 from gpuslice_agent.discovery import Gpus, process_name, process_place
 from gpuslice_agent.driver_files import DriverFiles
-from gpuslice_agent.enforcement import ContextOverhead, Enforcement, Strangers, Wall
+from gpuslice_agent.enforcement import ContextOverhead, Enforcement, Partitions, Strangers, Wall
 from gpuslice_agent.enforcement.library import AgentLibrary
 from gpuslice_agent.errors import NvmlError
 from gpuslice_agent.health import catalogue
@@ -131,11 +131,13 @@ class Agent:
         resources.enter_context(closing(enforcement))
         self._nvml = nvml
         self._inventory = Inventory()
+        partitions = Partitions(self._nvml, config.mig)
         self._shares = Shares(
             ledger,
             enforcement,
             owners,
             ContextOverhead(self._nvml, ledger),
+            partitions,
             self._inventory,
             Defaults(config.policy, config.placement, config.overcommit_ratio),
         )
@@ -164,6 +166,7 @@ class Agent:
             self._inventory,
             self._wall,
             self._strangers,
+            partitions,
             self._health,
             config.poll_interval,
             config.idle_interval,
@@ -184,6 +187,7 @@ class Agent:
         self._shares.recover()
         try:
             await self._first_look(stop)
+            await self._shares.find_partitions()
             more = self._extension.collectors if self._extension is not None else ()
             with serve_metrics(self._config, lambda: self._inventory.snapshot, more):
                 async with serve(self._control, self._directory, private=self._config.private):
@@ -209,6 +213,7 @@ class Agent:
             "hotplug": self._observer.keep_hearing_of_gpus(),
             "health": self._health.run(),
             "shares": self._observer.keep_looking_at_shares(),
+            "partitions": self._shares.keep_removing_partitions(),
             "watchdog": manager.keep_watchdog(),
             "hand-over": self._stop_when_handed_over(stop),
         }

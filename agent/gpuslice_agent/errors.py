@@ -57,6 +57,10 @@ class CorruptShareError(EnforcementError):
     """A tenant damaged the files of its share, or they are of another version."""
 
 
+class PartitionError(AllocationError):
+    """A MIG partition cannot be made now, or a GPU not be taken into or out of MIG mode."""
+
+
 class ShareError(GpusliceError):
     """A share cannot be changed as asked."""
 

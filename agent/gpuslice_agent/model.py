@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gpuslice_agent.entities import NOTHING_KNOWN, Action, Effect, NodeHealth
+from gpuslice_agent.mig import MigDevice, MigPlace, MigProfile
 from gpuslice_agent.topology import NOTHING_SEEN, Topology
 
 
@@ -154,6 +155,8 @@ class Reading:
     energy_joules: float | None = None  # since the driver was loaded
     pcie_replays: int | None = None  # the same
     processes: tuple[GpuProcess, ...] = ()
+    mig: bool = False  # in MIG mode: programs see its partitions, or nothing
+    mig_devices: tuple[MigDevice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,10 @@ class Gpu:
     health: Health = Health(HealthState.UNKNOWN)
     strangers: tuple[Process, ...] = ()  # processes that hold no share
     path: GpuPath = GpuPath.LOCAL
+    mig_profiles: tuple[MigProfile, ...] = ()  # empty: it cannot be cut
+    foreign_partitions: tuple[MigDevice, ...] = ()  # those that are of no share
+    # In MIG mode, and not ours to take out of it: neither shares nor whole.
+    partitioned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +227,8 @@ class Limits:
     overcommit: Overcommit = Overcommit.OFF
     # The GPU itself: all its time and memory, without shim and files, and nobody beside it.
     whole: bool = False
+    # Of a whole MIG partition: which. Others may have the rest of the GPU.
+    mig: MigPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +255,7 @@ class Share:
     directory: str = ""  # where grant, usage and doorbell lie; empty: a whole GPU
     state: ShareState = ShareState.READY
     usage: Usage = Usage()
+    mig: MigDevice | None = None  # the partition, once it is there
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from gpuslice_agent import audit
 from gpuslice_agent.discovery import Gpus, Sight, hotplugs, process_name, process_place
-from gpuslice_agent.enforcement import Strangers, Wall
+from gpuslice_agent.enforcement import Partitions, Strangers, Wall
+from gpuslice_agent.enforcement.partitions import places_of
 from gpuslice_agent.health.monitor import HealthMonitor
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import Gpu, Share, Snapshot
@@ -23,6 +24,7 @@ class Observer:
         inventory: Inventory,
         wall: Wall,
         strangers: Strangers,
+        partitions: Partitions,
         health: HealthMonitor,
         poll_interval: float,
         idle_interval: float,
@@ -32,6 +34,7 @@ class Observer:
         self._inventory = inventory
         self._wall = wall
         self._strangers = strangers
+        self._partitions = partitions
         self._health = health
         health.changed = self._publish
         self._poll_interval = poll_interval
@@ -88,13 +91,15 @@ class Observer:
 
     async def _look_at_gpus(self) -> None:
         # A process may end, or begin, while NVML is asked: it is a stranger only if it was in no
-        # share either before or after, and is still there.
-        before = self._pids()
+        # share either before or after, and is still there. Likewise a MIG partition.
+        before, places = self._pids(), places_of(self._shares.all())
         sight = await self._gpus.look()
         await self._wall.look(sight.driver_version, sight.gpus)
         self._shares.look()
         known = before | self._pids()
-        gpus = tuple(self._with_strangers(gpu, known) for gpu in sight.gpus)
+        places |= places_of(self._shares.all())
+        judged = [self._partitions.judged(gpu, places) for gpu in sight.gpus]
+        gpus = tuple(self._with_strangers(gpu, known) for gpu in judged)
         self._health.saw(gpus, self._shares.all())
         self._sight = replace(sight, gpus=gpus)
         self._publish()

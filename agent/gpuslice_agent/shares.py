@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
 from gpuslice_agent.allocation import Defaults, allocate, check_room, resize
-from gpuslice_agent.enforcement import ContextOverhead, Enforcement
+from gpuslice_agent.enforcement import ContextOverhead, Enforcement, Partitions
 from gpuslice_agent.errors import LedgerError, ShareError, UnknownShareError
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
@@ -38,6 +38,7 @@ class Shares:
         enforcement: Enforcement,
         owners: Owners,
         overhead: ContextOverhead,
+        partitions: Partitions,
         inventory: Inventory,
         defaults: Defaults,
     ) -> None:
@@ -45,6 +46,7 @@ class Shares:
         self._enforcement = enforcement
         self._owners = owners
         self._overhead = overhead
+        self._partitions = partitions
         self._inventory = inventory
         self._defaults = defaults
         self._recovery = Recovery(ledger, enforcement, overhead)
@@ -55,10 +57,12 @@ class Shares:
 
     async def create(self, request: ShareRequest) -> tuple[Share, ...]:
         """One share on each GPU asked for, all or none."""
+        checked: set[Placement] = set()
         while True:
             self.sweep()
             allocations = allocate(request, self._snapshot(), self._defaults)
-            if not await self.measure(one.gpu_uuid for one in allocations):
+            places = [Placement(one.gpu_uuid, one.limits, request.owner) for one in allocations]
+            if not await self._has_waited_for(places, checked):
                 break  # nothing has changed since
         owner = self._owners.identified(request.owner)
         return self._begin([Placement(one.gpu_uuid, one.limits, owner) for one in allocations])
@@ -70,19 +74,24 @@ class Shares:
         released and is still held by processes goes on where the place is the same.
         AllocationError: one of them does not fit.
         """
+        checked: set[Placement] = set()
         while True:
             self.sweep()
             revived = [share for one in placements if (share := self._ending(one)) is not None]
             there = {one.owner.key for one in self.all() if _is_live(one) or one in revived}
             new = [one for one in placements if one.owner.key not in there]
             check_room(new, self._snapshot(), self._defaults)
-            if not await self.measure(one.gpu_uuid for one in new if not one.limits.whole):
+            if not await self._has_waited_for(new, checked):
                 break  # nothing has changed since
         for place in new:
             self._forget_key(place.owner.key)
-        self._begin(new, revived)
+        begun = self._begin(new, revived)
         taken = [self.by_key(one.owner.key) for one in placements]
-        return tuple(share for share in taken if share is not None)
+        try:
+            return tuple([await self._partitioned(one) for one in taken if one is not None])
+        except BaseException:
+            self.release(share.id for share in begun)
+            raise
 
     def by_key(self, key: str) -> Share | None:
         """The share of the owner with this key; none that is ending."""
@@ -136,6 +145,17 @@ class Shares:
         for share_id in known:
             self._shares[share_id] = replace(self._shares[share_id], state=ShareState.ENDING)
         self.sweep()
+        self._partitions.due()
+
+    async def find_partitions(self) -> None:
+        """After a restart; one that was not made yet is made when its owner asks again."""
+        for share in self.all():
+            if share.limits.mig is not None and _is_live(share):
+                device = await self._partitions.find(share)
+                self._shares[share.id] = replace(self._shares[share.id], mig=device)
+
+    async def keep_removing_partitions(self) -> None:
+        await self._partitions.keep_removing(self.all, self.sweep)
 
     def sweep(self) -> None:
         """Ends the shares that nobody owns and nobody holds."""
@@ -163,6 +183,33 @@ class Shares:
         # Not before all holders are known: those without files have none.
         self.sweep()
         self._shares = {share.id: self._recovery.mended(share) for share in self.all()}
+
+    async def _has_waited_for(self, places: Sequence[Placement], checked: set[Placement]) -> bool:
+        """Does what has to be done before there can be shares at these places, once for each."""
+        snapshot = self._snapshot()
+        new = [
+            place
+            for place in places
+            if place not in checked
+            and (gpu := snapshot.gpu(place.gpu_uuid)) is not None
+            and self._partitions.may_cut(gpu)
+        ]
+        await self._partitions.check(new, self.all())
+        checked |= set(new)
+        measured = await self.measure(one.gpu_uuid for one in places if not one.limits.whole)
+        return bool(new) or measured
+
+    async def _partitioned(self, share: Share) -> Share:
+        """The share, its MIG partition made where it is to have one."""
+        if share.limits.mig is None:
+            return share
+        device = await self._partitions.make(share)
+        known = self._shares.get(share.id)
+        if known is None or not _is_live(known):
+            self._partitions.due()
+            raise ShareError(f"Share {share.id} was released before its MIG partition was made.")
+        self._shares[share.id] = replace(known, mig=device)
+        return self._shares[share.id]
 
     def _begin(
         self, places: Sequence[Placement], revived: Sequence[Share] = ()
@@ -219,11 +266,14 @@ class Shares:
 
     def _is_over(self, share: Share) -> bool:
         ended = share.state is ShareState.ENDING or self._owners.is_gone(share.id, share.owner)
+        if ended and self._partitions.is_there(share):
+            return False
         return ended and self._enforcement.process_count(share.id) == 0
 
     def _end(self, share: Share) -> None:
         self._enforcement.stop(share.id)
         self._owners.let_go(share.id)
+        self._partitions.forget(share.id)
         del self._shares[share.id]
         log.info("share ended id=%s", share.id)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpuslice_agent.mig import MigDevice
 from gpuslice_agent.model import Gpu, OwnerKind, Share, ShareState
 from gpuslice_plugin.errors import CdiError
 from gpuslice_plugin.nvidia_spec import Edits, NvidiaSpecs
@@ -31,6 +32,7 @@ WRITABLE = ("rw", "nosuid", "nodev", "noexec", "bind")
 ENVIRONMENT = ("NVIDIA_VISIBLE_DEVICES=void",)
 # The rest of what a spec may have is no matter of GPUs.
 LISTS = ("env", "deviceNodes", "mounts", "hooks", "additionalGids")
+PARTITION = "MIG-"  # begins the names of files of partitions that are of no share
 # Marks the files that are of no share and are there all the same.
 BARE = "GPUSLICE_ADMIN_ACCESS=true"
 
@@ -49,7 +51,8 @@ class Device:
 
     name: str
     shares: tuple[Share, ...] = ()
-    gpus: tuple[Gpu, ...] = ()
+    gpus: tuple[Gpu, ...] = ()  # as a whole or shared
+    partitions: tuple[tuple[Gpu, MigDevice], ...] = ()
     environment: tuple[str, ...] = ()
 
 
@@ -79,9 +82,20 @@ def devices(shares: Iterable[Share], gpu_of: Callable[[str], Gpu]) -> tuple[Devi
         for name in others:
             found.setdefault(name, [])
     return tuple(
-        Device(name, tuple(held), tuple(gpu_of(share.gpu_uuid) for share in held))
+        Device(
+            name,
+            tuple(held),
+            tuple(gpu_of(share.gpu_uuid) for share in held if share.limits.mig is None),
+            tuple(_partition(share, gpu_of) for share in held if share.limits.mig is not None),
+        )
         for name, held in found.items()
     )
+
+
+def _partition(share: Share, gpu_of: Callable[[str], Gpu]) -> tuple[Gpu, MigDevice]:
+    if share.mig is None:
+        raise CdiError(f"The MIG partition of share {share.id} is not there: its claim waits.")
+    return gpu_of(share.gpu_uuid), share.mig
 
 
 def spec(devices: Sequence[Device], nvidia: NvidiaSpecs, shim: ShimFiles) -> dict[str, Any]:
@@ -94,6 +108,11 @@ def spec(devices: Sequence[Device], nvidia: NvidiaSpecs, shim: ShimFiles) -> dic
             version, common, own = nvidia.of_gpu(gpu)
             versions.append(_parsed(version))
             edits += [common, own]
+        for gpu, partition in device.partitions:
+            version, common, own = nvidia.of_partition(gpu, partition)
+            versions.append(_parsed(version))
+            # CUDA uses one MIG device in a process: this, and no other that is visible.
+            edits += [common, own, {"env": [f"CUDA_VISIBLE_DEVICES={partition.uuid}"]}]
         limited = [share for share in device.shares if not share.limits.whole]
         if limited:
             edits.append({"mounts": _shim_mounts(shim)})
@@ -181,6 +200,12 @@ class Spec:
         self._put(name, spec([device], self._nvidia, self._shim))
         return device_id(name)
 
+    def write_partition(self, gpu: Gpu, partition: MigDevice) -> str:
+        """A MIG partition that an administrator made; its name is its UUID."""
+        device = Device(partition.uuid, partitions=((gpu, partition),))
+        self._put(partition.uuid, spec([device], self._nvidia, self._shim))
+        return device_id(partition.uuid)
+
     def remove(self, name: str) -> None:
         """Idempotent."""
         self._path(name).unlink(missing_ok=True)
@@ -200,7 +225,7 @@ class Spec:
             if share.owner.cdi_devices and share.state is not ShareState.ENDING:
                 wanted.setdefault(file_of(share), []).append(share)
         for name in self.present() - wanted.keys():
-            if not self._is_bare(name):
+            if not name.startswith(PARTITION) and not self._is_bare(name):
                 log.info("CDI file of no share removed name=%s", name)
                 self.remove(name)
         agreed = True

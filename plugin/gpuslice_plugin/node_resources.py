@@ -54,7 +54,7 @@ def memory(
 
 
 def _ours(snapshot: Snapshot) -> list[Gpu]:
-    return [gpu for gpu in snapshot.gpus if gpu.path is GpuPath.PLUGIN]
+    return [g for g in snapshot.gpus if g.path is GpuPath.PLUGIN and not g.partitioned]
 
 
 def _size(resource: MemoryResource, gpu: Gpu, snapshot: Snapshot, ratio: float) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from gpuslice_agent.mig import MigDevice
 from gpuslice_agent.model import Gpu
 from gpuslice_plugin.errors import CdiError
 
@@ -22,6 +23,11 @@ KIND = "nvidia.com/gpu"
 SUFFIXES = (".json", ".yaml", ".yml")
 # libyaml where PyYAML was built with it: a spec of eight GPUs has a thousand lines.
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# Which device file opens which instance: `gpu0/gi1/ci0/access 13`. By GPU minor; the GPU's own file
+# opens nothing without those of the instances. Not there: a driver that has no such files.
+MINORS = Path("/proc/driver/nvidia-caps/mig-minors")
+CAPABILITY = "/dev/nvidia-caps/nvidia-cap{}"
 
 Edits = Mapping[str, Any]
 
@@ -39,13 +45,33 @@ class NvidiaSpec:
 class NvidiaSpecs:
     """The specs of the node, read again when a file has changed: a driver was replaced."""
 
-    def __init__(self, directories: Sequence[Path]) -> None:
+    def __init__(self, directories: Sequence[Path], minors: Path = MINORS) -> None:
         self._directories = tuple(directories)
+        self._minors = minors
         self._read: dict[Path, tuple[tuple[int, int], NvidiaSpec | None]] = {}
 
     def of_gpu(self, gpu: Gpu) -> tuple[str, Edits, Edits]:
         """CDI version, what every device needs, what this GPU needs. CdiError: it is in none."""
         return self.of_device(gpu.uuid, str(gpu.index), f"gpu{gpu.index}")
+
+    def of_partition(self, gpu: Gpu, device: MigDevice) -> tuple[str, Edits, Edits]:
+        """The same of a MIG partition: no spec knows one that was made since, but the GPU's own
+        files, and those by which its instances are opened, are all that it needs."""
+        version, common, own = self.of_gpu(gpu)
+        nodes = [*(own.get("deviceNodes") or ()), *self._capabilities(device)]
+        return version, common, {**own, "deviceNodes": nodes}
+
+    def _capabilities(self, device: MigDevice) -> list[Edits]:
+        try:
+            lines = self._minors.read_text().splitlines()
+        except OSError:
+            return []
+        minors = dict(line.split() for line in lines if len(line.split()) == 2)
+        instance = f"gpu{device.gpu_minor}/gi{device.gpu_instance}"
+        wanted = (f"{instance}/access", f"{instance}/ci{device.compute_instance}/access")
+        if missing := [name for name in wanted if name not in minors]:
+            raise CdiError(f"{self._minors} has no {missing[0]}: the driver is another now.")
+        return [{"path": CAPABILITY.format(minors[name])} for name in wanted]
 
     def of_device(self, *names: str) -> tuple[str, Edits, Edits]:
         """By the first of these names that a spec knows: nvidia-ctk can use any of several."""

@@ -19,11 +19,12 @@ from typing import Any
 from gpuslice_agent import mounts, native_files
 from gpuslice_agent.allocation import Defaults
 from gpuslice_agent.discovery import process_name
-from gpuslice_agent.enforcement import ContextOverhead, Enforcement
+from gpuslice_agent.enforcement import ContextOverhead, Enforcement, Partitions
 from gpuslice_agent.enforcement.library import AgentLibrary, Arbiter, OpenShare
 from gpuslice_agent.environment import tenant_environment
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.ledger import Ledger
+from gpuslice_agent.mig import MigPolicy
 from gpuslice_agent.model import (
     Gpu,
     Health,
@@ -62,8 +63,11 @@ sys.stdin.read()
 
 
 class World:
-    def __init__(self, shares: Shares, enforcement: Enforcement, ledger: Ledger) -> None:
+    def __init__(
+        self, shares: Shares, enforcement: Enforcement, ledger: Ledger, inventory: Inventory
+    ) -> None:
         self.shares = shares
+        self.inventory = inventory
         self.enforcement = enforcement
         self.ledger = ledger
 
@@ -84,7 +88,14 @@ class World:
 
 
 @contextmanager
-def opened(state: Path, node: SimNode, *, tmpfs: bool = False) -> Generator[World]:
+def opened(
+    state: Path,
+    node: SimNode,
+    *,
+    tmpfs: bool = False,
+    mig: MigPolicy = MigPolicy.OFF,
+    nvml: Nvml | None = None,
+) -> Generator[World]:
     """As the agent does when it starts, up to where it serves."""
     (state / "shares").mkdir(parents=True, exist_ok=True)
     with ExitStack() as resources:
@@ -99,9 +110,18 @@ def opened(state: Path, node: SimNode, *, tmpfs: bool = False) -> Generator[Worl
             if ledger.context_overhead(gpu.uuid) is None:
                 ledger.set_context_overhead(gpu.uuid, DRIVER, 0)
         overhead = ContextOverhead(Nvml(5, 5), ledger)
-        shares = Shares(ledger, enforcement, owners, overhead, inventory, Defaults())
+        partitions = Partitions(nvml or Nvml(5, 5), mig)
+        shares = Shares(ledger, enforcement, owners, overhead, partitions, inventory, Defaults())
         shares.recover()
-        yield World(shares, enforcement, ledger)
+        yield World(shares, enforcement, ledger, inventory)
+
+
+def nvml_of(node: SimNode) -> Nvml:
+    """NVML of a node that is not this process's own."""
+    variables = [f"{name}={value}" for name, value in node.environment({}).items()]
+    return Nvml(
+        20, 20, ("env", *variables, sys.executable, "-P", "-m", "gpuslice_agent.nvml.child")
+    )
 
 
 def gpus_of(node: SimNode) -> tuple[Gpu, ...]:

@@ -18,6 +18,7 @@ import grpc.aio
 from gpuslice_agent.cgroups import PodCgroups
 from gpuslice_agent.enforcement import Wall
 from gpuslice_agent.inventory import Inventory
+from gpuslice_agent.mig import MigPolicy
 from gpuslice_agent.model import Gpu, GpuPath, Health, HealthState, Policy, Share, Snapshot
 from gpuslice_agent.nvml.process import Nvml
 from gpuslice_agent.shares import Shares
@@ -32,7 +33,7 @@ from gpuslice_proto.dra.v1 import dra_pb2_grpc as v1_grpc
 from gpuslice_proto.pluginregistration.v1 import pluginregistration_pb2 as registration
 from gpuslice_proto.pluginregistration.v1 import pluginregistration_pb2_grpc as registration_grpc
 
-from ..agent.world import gpus_of, opened
+from ..agent.world import gpus_of, nvml_of, opened
 from .api_server import SmallApiServer, small_api_server
 
 NODE = "node-a"
@@ -54,6 +55,7 @@ class DraWorld:
     cdi: Spec
     wall: Wall
     calls: Calls
+    mig: bool = False
 
     @property
     def registrars(self) -> list[Path]:
@@ -72,7 +74,7 @@ class DraWorld:
         }
 
     def driver(self) -> Driver:
-        settings = Settings(NODE, self.kubelet_dir, self.state, 16, 1.0, Policy.HARD)
+        settings = Settings(NODE, self.kubelet_dir, self.state, 16, 1.0, Policy.HARD, self.mig)
         return Driver(
             self.server, self.shares, self.wall, self.cdi, self.inventory, self.calls, settings
         )
@@ -164,12 +166,19 @@ async def eventually(condition: Callable[[], Any]) -> None:
 
 
 @asynccontextmanager
-async def dra_world(state: Path, node: SimNode) -> AsyncGenerator[DraWorld]:
+async def dra_world(
+    state: Path, node: SimNode, mig: MigPolicy = MigPolicy.OFF
+) -> AsyncGenerator[DraWorld]:
     """Without a driver."""
-    with opened(state / "agent", node) as world:
+    nvml = nvml_of(node)
+    with opened(state / "agent", node, mig=mig, nvml=nvml) as world:
         async with small_api_server() as (small, server):
             small.put(f"/api/v1/nodes/{NODE}", {"metadata": {"name": NODE}})
             gpus = tuple(replace(gpu, path=GpuPath.DRA) for gpu in gpus_of(node))
+            if mig is MigPolicy.ON_DEMAND:
+                known = {gpu.uuid: gpu.mig_profiles for gpu in (await nvml.describe()).gpus}
+                gpus = tuple(replace(gpu, mig_profiles=known[gpu.uuid]) for gpu in gpus)
+                world.inventory.replace(replace(world.inventory.snapshot, gpus=gpus))
             inventory = Inventory()
             inventory.replace(Snapshot(driver_version="615.00.00", gpus=gpus))
             (state / "nvidia").mkdir()
@@ -185,7 +194,22 @@ async def dra_world(state: Path, node: SimNode) -> AsyncGenerator[DraWorld]:
             with tempfile.TemporaryDirectory() as short:
                 kubelet = Path(short)
                 shares, calls = world.shares, Calls()
-                yield DraWorld(state, kubelet, small, server, shares, inventory, cdi, wall, calls)
+                found = DraWorld(
+                    state,
+                    kubelet,
+                    small,
+                    server,
+                    shares,
+                    inventory,
+                    cdi,
+                    wall,
+                    calls,
+                    mig=mig is MigPolicy.ON_DEMAND,
+                )
+                removing = asyncio.create_task(shares.keep_removing_partitions())
+                yield found
+                removing.cancel()
+                await nvml.end()
 
 
 @asynccontextmanager

@@ -355,7 +355,12 @@ def test_where_fields_are_dropped_whole_gpus_alone_are_offered(
                 ]
                 assert names == [["gpu-0"], ["gpu-1"]]
                 world.set_health(HealthState.UNHEALTHY, "sick")
-                await eventually(lambda: len(world.slices) == 1)
+                await eventually(
+                    lambda: (
+                        [one["spec"]["pool"]["resourceSliceCount"] for one in world.slices.values()]
+                        == [1]
+                    )
+                )
                 writes = len(world.small.writes)
                 await asyncio.sleep(0.5)
                 assert len(world.small.writes) == writes

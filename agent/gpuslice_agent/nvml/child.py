@@ -10,7 +10,7 @@ import socket
 import sys
 
 from gpuslice_agent.errors import NvmlError
-from gpuslice_agent.nvml import calls, examine, facts, limits, notices
+from gpuslice_agent.nvml import calls, examine, facts, limits, mig, notices
 from gpuslice_agent.nvml.protocol import (
     LENGTH,
     Answer,
@@ -22,6 +22,7 @@ from gpuslice_agent.nvml.protocol import (
     Failure,
     Limit,
     Observation,
+    Read,
     Request,
     Start,
     TopologyFacts,
@@ -71,7 +72,7 @@ class Answers:
             if isinstance(request, Start):
                 return Verdict(True)
             if isinstance(request, Describe):
-                return calls.describe()
+                return mig.with_profiles(calls.describe())
             if isinstance(request, DescribeTopology):
                 return TopologyFacts(facts.facts())
             if isinstance(request, Examine):
@@ -81,7 +82,9 @@ class Answers:
             if isinstance(request, Limit):
                 limits.limit(request.uuid, request.cgroup, request.size)
                 return Verdict(True)
-            return Observation(calls.read(request.uuid))
+            if isinstance(request, Read):
+                return Observation(mig.with_devices(calls.read(request.uuid), request.uuid))
+            return mig.partitioned(request)
         except NvmlError as error:
             return Failure(str(error))
         except calls.nvml.NVMLError as error:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from gpuslice_agent.errors import NvmlError, NvmlHungError, NvmlLostError, NvmlStuckError
+from gpuslice_agent.mig import MigPlace
 from gpuslice_agent.model import Reading
 from gpuslice_agent.nvml.protocol import (
     LENGTH,
@@ -23,9 +24,14 @@ from gpuslice_agent.nvml.protocol import (
     Examine,
     Failure,
     Limit,
+    MakePartition,
     Observation,
+    Partitions,
     Read,
+    ReadMig,
+    RemovePartition,
     Request,
+    SetMigMode,
     Start,
     TopologyFacts,
     Verdict,
@@ -41,6 +47,7 @@ log = logging.getLogger(__name__)
 PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds, by failures in a row
 NOTICE_BYTES = 65_536
 NOTICES_MAX = 10_000  # unread; the kernel's log has them too
+MIG_SECONDS = 30.0  # to change how a GPU is cut takes longer than to look
 END_SECONDS = 2.0  # within which whoever must reset a GPU wants its device files closed
 
 A = TypeVar("A", bound=Answer)
@@ -111,6 +118,29 @@ class Nvml:
         async with self._turn:
             await self._described()
             await self._ask(Limit(uuid, cgroup, size), Verdict, self._deadline)
+
+    async def partitions(self, uuid: str) -> Partitions:
+        """Whether a GPU is in MIG mode, and its partitions."""
+        return await self._partitioned(ReadMig(uuid))
+
+    async def set_mig_mode(self, uuid: str, enabled: bool) -> Partitions:
+        return await self._partitioned(SetMigMode(uuid, enabled))
+
+    async def make_partition(self, uuid: str, place: MigPlace) -> Partitions:
+        """Idempotent, also after it was interrupted."""
+        return await self._partitioned(MakePartition(uuid, place))
+
+    async def remove_partition(self, uuid: str, place: MigPlace) -> Partitions:
+        """Idempotent, also after it was interrupted."""
+        return await self._partitioned(RemovePartition(uuid, place))
+
+    async def _partitioned(
+        self, request: ReadMig | SetMigMode | MakePartition | RemovePartition
+    ) -> Partitions:
+        async with self._turn:
+            await self._described()
+            seconds = self._deadline if isinstance(request, ReadMig) else MIG_SECONDS
+            return await self._ask(request, Partitions, seconds)
 
     async def end(self) -> bool:
         """Ends the child, which closes every device file. False: the driver holds on to it."""

@@ -4,6 +4,7 @@ import struct
 
 import msgspec
 
+from gpuslice_agent.mig import MigDevice, MigPlace
 from gpuslice_agent.model import Gpu, Reading
 from gpuslice_agent.nvml.vitals import Notice, Vitals
 from gpuslice_agent.topology import GpuFacts
@@ -46,6 +47,33 @@ class Limit(msgspec.Struct, frozen=True, tag="limit"):
     size: int | None
 
 
+class SetMigMode(msgspec.Struct, frozen=True, tag="set-mig-mode"):
+    """Puts one GPU into MIG mode, or takes it out of it."""
+
+    uuid: str
+    enabled: bool
+
+
+class ReadMig(msgspec.Struct, frozen=True, tag="read-mig"):
+    """Reads whether one GPU is in MIG mode, and its partitions."""
+
+    uuid: str
+
+
+class MakePartition(msgspec.Struct, frozen=True, tag="make-partition"):
+    """Makes what is missing of a MIG partition."""
+
+    uuid: str
+    place: MigPlace
+
+
+class RemovePartition(msgspec.Struct, frozen=True, tag="remove-partition"):
+    """Removes what is there of a MIG partition."""
+
+    uuid: str
+    place: MigPlace
+
+
 class DescribeTopology(msgspec.Struct, frozen=True, tag="describe-topology"):
     """Lists how the GPUs are joined."""
 
@@ -68,6 +96,11 @@ class TopologyFacts(msgspec.Struct, frozen=True, tag="topology"):
     gpus: tuple[GpuFacts, ...]
 
 
+class Partitions(msgspec.Struct, frozen=True, tag="partitions"):
+    enabled: bool
+    devices: tuple[MigDevice, ...]
+
+
 class Verdict(msgspec.Struct, frozen=True, tag="verdict"):
     yes: bool
 
@@ -77,8 +110,20 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
     lost: bool = False  # the GPU that was asked for is off the bus
 
 
-Request = Start | Describe | DescribeTopology | Read | Examine | CanLimit | Limit
-Answer = Description | TopologyFacts | Observation | Examination | Verdict | Failure
+Request = (
+    Start
+    | Describe
+    | DescribeTopology
+    | Read
+    | Examine
+    | CanLimit
+    | Limit
+    | SetMigMode
+    | ReadMig
+    | MakePartition
+    | RemovePartition
+)
+Answer = Description | TopologyFacts | Observation | Examination | Partitions | Verdict | Failure
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

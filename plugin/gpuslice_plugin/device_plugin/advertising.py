@@ -43,6 +43,9 @@ class Advertising:
         snapshot = self._now()
         ours = {gpu.uuid: gpu for gpu in snapshot.gpus if gpu.path is GpuPath.PLUGIN}
         self._gpus |= ours
+        for uuid, gpu in ours.items():
+            if gpu.partitioned:  # its partitions are resources of their own
+                del self._gpus[uuid]
         gpus = sorted(self._gpus.values(), key=lambda gpu: gpu.index)
         sick = any(is_sick(gpu, snapshot) for gpu in gpus)
         checkpoint = self._checkpoint() if sick else Checkpoint()

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from gpuslice_plugin.device_plugin.service import OPTIONS, DevicePlugin
+from gpuslice_plugin.device_plugin.service import Listed
 from gpuslice_plugin.errors import KubeletError
 from gpuslice_plugin.sockets import instance, remove_others, served
 from gpuslice_proto.deviceplugin.v1beta1 import deviceplugin_pb2 as pb
@@ -30,7 +30,7 @@ Identity = tuple[int, int, int]
 class Endpoint:
     """The kubelet wipes the directory when it starts, so the socket is made again and again."""
 
-    def __init__(self, directory: Path, resource: str, plugin: DevicePlugin) -> None:
+    def __init__(self, directory: Path, resource: str, plugin: Listed) -> None:
         self._directory = directory
         self._resource = resource
         self._plugin = plugin
@@ -77,7 +77,7 @@ class Endpoint:
             version="v1beta1",
             endpoint=socket.name,
             resource_name=self._resource,
-            options=OPTIONS,
+            options=self._plugin.options,
         )
         # Else the channel names its path as the authority, which old kubelets refuse.
         options = (("grpc.default_authority", "localhost"),)

@@ -19,6 +19,7 @@ from gpuslice_plugin.device_plugin import ids
 from gpuslice_plugin.device_plugin.advertising import Advertising
 from gpuslice_plugin.device_plugin.binding import Binding
 from gpuslice_plugin.device_plugin.endpoint import Endpoint
+from gpuslice_plugin.device_plugin.mig_plugins import MigPlugins
 from gpuslice_plugin.device_plugin.planner import Rules
 from gpuslice_plugin.device_plugin.release import Release
 from gpuslice_plugin.device_plugin.resources import Resource, resources
@@ -79,6 +80,7 @@ class DevicePlugins:
         )
         self._parts: list[Part] = [
             self._advertising,
+            MigPlugins(inventory, spec, self._directory, config.resource_prefix),
             Release(shares, pods, self._pod_resources, spec, self._directory),
             NodeResources(
                 server,

@@ -50,20 +50,13 @@ class DeviceList:
             await changed.wait()
 
 
-class DevicePlugin(pb_grpc.DevicePluginServicer):
-    def __init__(
-        self,
-        resource: Resource,
-        devices: DeviceList,
-        binder: Binder,
-        preferred: Callable[[Resource, Sequence[str], Sequence[str], int], Sequence[str]],
-        calls: Calls,
-    ) -> None:
-        self._calls = calls
-        self._resource = resource
+class Listed(pb_grpc.DevicePluginServicer):
+    """What is the same for every resource: the kubelet hears which devices there are."""
+
+    options = pb.DevicePluginOptions()
+
+    def __init__(self, devices: DeviceList) -> None:
         self._devices = devices
-        self._binder = binder
-        self._preferred = preferred
         self._streams = 0
         self.disconnected = asyncio.Event()
 
@@ -71,7 +64,7 @@ class DevicePlugin(pb_grpc.DevicePluginServicer):
         pb_grpc.add_DevicePluginServicer_to_server(self, server)
 
     async def GetDevicePluginOptions(self, request: pb.Empty, context: Any) -> Any:
-        return OPTIONS
+        return self.options
 
     async def ListAndWatch(
         self, request: pb.Empty, context: Any
@@ -85,6 +78,26 @@ class DevicePlugin(pb_grpc.DevicePluginServicer):
             # A kubelet that we registered with twice keeps both: one is enough.
             if self._streams == 0:
                 self.disconnected.set()
+
+
+class DevicePlugin(Listed):
+    """Of shares and whole GPUs, which are bound late."""
+
+    options = OPTIONS
+
+    def __init__(
+        self,
+        resource: Resource,
+        devices: DeviceList,
+        binder: Binder,
+        preferred: Callable[[Resource, Sequence[str], Sequence[str], int], Sequence[str]],
+        calls: Calls,
+    ) -> None:
+        super().__init__(devices)
+        self._calls = calls
+        self._resource = resource
+        self._binder = binder
+        self._preferred = preferred
 
     async def GetPreferredAllocation(
         self, request: pb.PreferredAllocationRequest, context: Any

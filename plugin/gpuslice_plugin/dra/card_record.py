@@ -54,5 +54,6 @@ def _lasting(card: Card) -> Card:
         gpu.compute_capability,
         gpu.numa_node,
         reading=Reading(),
+        mig_profiles=gpu.mig_profiles,
     )
     return Card(card.number, lasting, card.absent)

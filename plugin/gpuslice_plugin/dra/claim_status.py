@@ -63,6 +63,8 @@ def _device(result: Result, gpu: Gpu, share: Share | None, before: Object, now: 
         limits = share.limits
         data |= {"share": share.id, "cores": limits.cores, "memoryBytes": limits.memory_bytes}
         data |= {"policy": limits.policy.value, "priority": limits.priority.value}
+        if share.mig is not None:
+            data |= {"migDevice": share.mig.uuid, "migProfile": share.mig.name}
     return {
         **identity,
         "conditions": [{**condition, "lastTransitionTime": time}],

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from gpuslice_agent.mig import MigPlace
 from gpuslice_agent.model import (
     Gpu,
     Limits,
@@ -15,6 +16,7 @@ from gpuslice_agent.model import (
     Priority,
 )
 from gpuslice_plugin.api import Object, part, parts
+from gpuslice_plugin.dra import mig
 from gpuslice_plugin.dra.cards import Card
 from gpuslice_plugin.dra.names import CORES, DRIVER, MEMORY, Kind, device_name
 from gpuslice_plugin.dra.share_config import ShareConfig, decode, merged
@@ -152,6 +154,8 @@ def _limits(result: Result, gpu: Gpu, default_policy: Policy) -> Limits:
     if name is not None and name.kind is Kind.WHOLE:
         # A ShareConfig says nothing here: an alternative of the request may be a share.
         return Limits(100, gpu.memory_bytes, policy, whole=True)
+    if name is not None and name.kind is Kind.MIG:
+        return _partition(mig.place(name, gpu), gpu, policy)
     if not result.cores or not result.memory:
         raise ClaimError(
             f"The allocation of request {result.request} says not how much of {result.device} "
@@ -159,6 +163,14 @@ def _limits(result: Result, gpu: Gpu, default_policy: Policy) -> Limits:
         )
     memory = min(parse(result.memory), gpu.memory_bytes)
     return Limits(parse(result.cores), memory, policy, priority, overcommit=overcommit)
+
+
+def _partition(place: MigPlace, gpu: Gpu, policy: Policy) -> Limits:
+    """Whole, with the part of the GPU's time that its compute slices are."""
+    profile = next(one for one in gpu.mig_profiles if one.id == place.profile_id)
+    most = max(one.compute_slices for one in gpu.mig_profiles)
+    cores = 100 * profile.compute_slices // most
+    return Limits(cores, profile.memory_bytes, policy, whole=True, mig=place)
 
 
 def _owner(claim: Claim, result: Result) -> Owner:

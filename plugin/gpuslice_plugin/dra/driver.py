@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +19,8 @@ from gpuslice_plugin.dra import health, service
 from gpuslice_plugin.dra.card_record import CardRecord
 from gpuslice_plugin.dra.cards import Card, numbered
 from gpuslice_plugin.dra.health import DeviceHealth
-from gpuslice_plugin.dra.layout import Features, PublishedSlice, Rules, layout
-from gpuslice_plugin.dra.names import DRIVER, SLICES
+from gpuslice_plugin.dra.layout import Features, PublishedSlice, Rules, layout, names
+from gpuslice_plugin.dra.names import DRIVER, SLICES, DeviceName
 from gpuslice_plugin.dra.pcie import pcie_root
 from gpuslice_plugin.dra.prepare import Claims
 from gpuslice_plugin.dra.reporter import Reporter
@@ -42,6 +42,7 @@ class Settings:
     slots: int
     overcommit_ratio: float
     policy: Policy
+    mig: bool = False
     sysfs: Path = Path("/sys")
 
 
@@ -58,6 +59,7 @@ class Driver:
     ) -> None:
         node = settings.node
         self._settings = settings
+        self._rules = Rules(node, settings.slots, settings.overcommit_ratio, settings.mig)
         self._server = server
         self._inventory = inventory
         self._record = CardRecord(settings.state_dir)
@@ -66,7 +68,7 @@ class Driver:
         self._claims = Claims(server, shares, wall, cdi, node, self._by_number, settings.policy)
         self._reporter = Reporter(server, self._claims, node, self._by_number)
         self._service = Service(self._claims, self._reporter.report, calls)
-        self._health = DeviceHealth(node, self._now)
+        self._health = DeviceHealth(node, self._now, self._names)
         selector = f"spec.driver={DRIVER},spec.nodeName={node}"
         informer = Informer(server, SLICES, field_selector=selector)
         self._slices = Slices(server, informer, node, self._wanted)
@@ -116,15 +118,17 @@ class Driver:
     def _by_number(self) -> Mapping[int, Card]:
         return {card.number: card for card in self._cards.values()}
 
+    def _names(self, card: Card) -> Iterable[DeviceName]:
+        return names(card, self._rules)
+
     def _now(self) -> tuple[float, Collection[Card]]:
         return self._inventory.snapshot.taken_at, self._cards.values()
 
     def _wanted(self, features: Features) -> Sequence[PublishedSlice]:
         settings = self._settings
-        rules = Rules(settings.node, settings.slots, settings.overcommit_ratio)
         cards = sorted(self._cards.values(), key=lambda card: card.number)
         roots = {card.gpu.uuid: pcie_root(card.gpu.pci_bus_id, settings.sysfs) for card in cards}
-        return layout(cards, self._inventory.snapshot, rules, features, roots)
+        return layout(cards, self._inventory.snapshot, self._rules, features, roots)
 
 
 def _steady(cards: Mapping[str, Card]) -> list[Card]:

@@ -9,7 +9,7 @@ import grpc.aio
 
 from gpuslice_agent.model import Health, HealthState
 from gpuslice_plugin.dra.cards import Card
-from gpuslice_plugin.dra.names import DeviceName, Kind
+from gpuslice_plugin.dra.names import DeviceName
 from gpuslice_proto.drahealth.v1 import drahealth_pb2 as v1
 from gpuslice_proto.drahealth.v1 import drahealth_pb2_grpc as v1_grpc
 from gpuslice_proto.drahealth.v1alpha1 import drahealth_pb2 as v1alpha1
@@ -32,9 +32,15 @@ OF_STATE = {
 class DeviceHealth(v1_grpc.DRAResourceHealthServicer):
     """`now` says when the cards were looked at, in seconds since the epoch, and what they are."""
 
-    def __init__(self, pool: str, now: Callable[[], tuple[float, Iterable[Card]]]) -> None:
+    def __init__(
+        self,
+        pool: str,
+        now: Callable[[], tuple[float, Iterable[Card]]],
+        names: Callable[[Card], Iterable[DeviceName]],
+    ) -> None:
         self._pool = pool
         self._now = now
+        self._names = names
         self._changed = asyncio.Event()
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -59,16 +65,14 @@ class DeviceHealth(v1_grpc.DRAResourceHealthServicer):
         return v1.NodeWatchResourcesResponse(
             devices=[
                 v1.DeviceHealth(
-                    device=v1.DeviceIdentifier(
-                        pool_name=self._pool, device_name=str(DeviceName(card.number, kind))
-                    ),
+                    device=v1.DeviceIdentifier(pool_name=self._pool, device_name=str(name)),
                     health=OF_STATE[card.gpu.health.state],
                     last_updated_time=int(taken_at),
                     health_check_timeout_seconds=TIMEOUT_SECONDS,
                     message=_message(card.gpu.health),
                 )
                 for card in cards
-                for kind in Kind
+                for name in self._names(card)
             ]
         )
 

@@ -1,8 +1,9 @@
 """Which ResourceSlices say what the node has: pure.
 
 First the counters, then a slice for each GPU, so that a change of one GPU touches one slice. The
-devices of a GPU draw on one counter: in use whole, it cannot be shared, and the other way round.
-Limits of the API: 8 counter sets a slice, 32 counters a set, 64 devices a slice (ours: 3).
+devices of a GPU draw on one counter set: in use whole, it cannot be shared, and the other way
+round; the MIG partitions that a claim may have made draw on their memory slices alone.
+Limits of the API: 8 counter sets a slice, 32 counters a set, 64 devices a slice.
 """
 
 import hashlib
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 from gpuslice_agent.entities import Effect
 from gpuslice_agent.model import HealthState, Snapshot
 from gpuslice_plugin.api import Object
+from gpuslice_plugin.dra import mig
 from gpuslice_plugin.dra.attributes import attributes
 from gpuslice_plugin.dra.cards import Card
 from gpuslice_plugin.dra.names import (
     ABSENT_TAINT,
     ADMIN_TAINT,
+    ALREADY_CUT_TAINT,
     CORES,
     DRIVER,
     MEMORY,
@@ -30,6 +33,7 @@ from gpuslice_plugin.quantity import binary
 MIB = 1 << 20
 SETS_A_SLICE = 8
 MOST_NAME = 253
+DEVICES_A_SLICE = 64
 COUNTER = "memory"
 
 
@@ -48,6 +52,7 @@ class Rules:
     node: str
     slots: int
     overcommit_ratio: float
+    mig: bool = False  # GPUs may be cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +75,13 @@ def layout(
         cards = [card for card in cards if card.gpu.health.state is not HealthState.UNHEALTHY]
     contents: list[Object] = []
     if features.sharing:
-        contents += _counter_slices(cards)
-    contents += [
-        {"devices": list(_devices(card, node, rules, features, pcie_roots))} for card in cards
-    ]
+        contents += _counter_slices(cards, rules)
+    for card in cards:
+        devices = list(_devices(card, node, rules, features, pcie_roots))
+        contents += [
+            {"devices": devices[start : start + DEVICES_A_SLICE]}
+            for start in range(0, len(devices), DEVICES_A_SLICE)
+        ]
     return tuple(
         PublishedSlice(slice_name(position, rules.node), content)
         for position, content in enumerate(contents or [{}])
@@ -88,11 +96,19 @@ def slice_name(position: int, node: str) -> str:
     return f"{position:05x}-{DRIVER}-{hashlib.sha256(node.encode()).hexdigest()[:32]}"
 
 
-def _counter_slices(cards: Sequence[Card]) -> Iterable[Object]:
+def names(card: Card, rules: Rules) -> Iterable[DeviceName]:
+    """Of all devices of the GPU, where the API server keeps what we publish."""
+    for kind in (Kind.SHARE, Kind.WHOLE, Kind.ADMIN):
+        yield DeviceName(card.number, kind)
+    if rules.mig:
+        yield from mig.names(card)
+
+
+def _counter_slices(cards: Sequence[Card], rules: Rules) -> Iterable[Object]:
     for start in range(0, len(cards), SETS_A_SLICE):
         yield {
             "sharedCounters": [
-                {"name": f"gpu-{card.number}", "counters": {COUNTER: _memory(card)}}
+                {"name": f"gpu-{card.number}", "counters": _counters(card, rules)}
                 for card in cards[start : start + SETS_A_SLICE]
             ]
         }
@@ -102,32 +118,46 @@ def _devices(
     card: Card, node: Snapshot, rules: Rules, features: Features, pcie_roots: Mapping[str, str]
 ) -> Iterable[Object]:
     root = pcie_roots.get(card.gpu.uuid, "")
-    for kind in _kinds(features):
+    for name in names(card, rules):
+        kind = name.kind
+        if not _is_offered(name, card, features):
+            continue
         device: Object = {
-            "name": str(DeviceName(card.number, kind)),
+            "name": str(name),
             "attributes": attributes(kind, card.gpu, node, root),
         }
+        counters = _counters(card, rules)
         if kind is Kind.SHARE:
             device["allowMultipleAllocations"] = True
             device["capacity"] = _shared_capacity(card, rules)
         elif kind is Kind.WHOLE:
             device["capacity"] = {"memory": _memory(card)}
+        elif kind is Kind.MIG:
+            profile = mig.profile(name, card)
+            device["attributes"]["profile"] = {"string": profile.name}
+            device["capacity"] = mig.capacity(profile)
+            counters = mig.consumed(name, card)
         if features.sharing and kind is not Kind.ADMIN:
             device["consumesCounters"] = [
-                {"counterSet": f"gpu-{card.number}", "counters": {COUNTER: _memory(card)}}
+                {"counterSet": f"gpu-{card.number}", "counters": counters}
             ]
-        if features.taints and (taints := list(_taints(kind, card))):
+        if features.taints and (taints := list(_taints(name, card))):
             device["taints"] = taints
         yield device
 
 
-def _kinds(features: Features) -> Iterable[Kind]:
+def _is_offered(name: DeviceName, card: Card, features: Features) -> bool:
     """Administrators need a device of their own: the scheduler of 1.36 asks counters of them too,
     and those of a GPU in use are consumed. A taint keeps everybody else away from it.
     """
-    if not features.sharing:
-        return (Kind.WHOLE,)
-    return (Kind.SHARE, Kind.WHOLE, Kind.ADMIN) if features.taints else (Kind.SHARE, Kind.WHOLE)
+    if not features.taints and (name.kind is Kind.ADMIN or mig.is_cut(name, card.gpu)):
+        return False
+    return features.sharing or name.kind is Kind.WHOLE
+
+
+def _counters(card: Card, rules: Rules) -> Object:
+    """What whole and shared GPUs consume: all that there is."""
+    return {COUNTER: _memory(card), **(mig.counters(card) if rules.mig else {})}
 
 
 def _shared_capacity(card: Card, rules: Rules) -> Object:
@@ -150,9 +180,11 @@ def _shared_capacity(card: Card, rules: Rules) -> Object:
     }
 
 
-def _taints(kind: Kind, card: Card) -> Iterable[Object]:
-    if kind is Kind.ADMIN:
+def _taints(name: DeviceName, card: Card) -> Iterable[Object]:
+    if name.kind is Kind.ADMIN:
         yield {"key": ADMIN_TAINT, "effect": "NoSchedule"}
+    if mig.is_cut(name, card.gpu):
+        yield {"key": ALREADY_CUT_TAINT, "effect": "NoSchedule"}
     health = card.gpu.health
     effect = (health.effect or Effect.NO_SCHEDULE).value
     if card.absent:
