@@ -14,19 +14,20 @@ from gpuslice_plugin.pods import Pod
 log = logging.getLogger(__name__)
 
 LONGEST_MESSAGE = 1024
+UNFIT = "UnfitForGpus"
 
 
 class Eviction:
     def __init__(self, server: ApiServer) -> None:
         self._server = server
 
-    async def evict(self, pod: Pod, reason: str) -> bool:
-        """Whether it is deleted, or was gone."""
+    async def evict(self, pod: Pod, reason: str, word: str = UNFIT) -> bool:
+        """Whether it is deleted, or was gone. `word` is the reason in CamelCase."""
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
         condition = {
             "type": "DisruptionTarget",
             "status": "True",
-            "reason": "UnfitForGpus",
+            "reason": word,
             "message": reason[:LONGEST_MESSAGE],
             "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }

@@ -24,6 +24,11 @@ from gpuslice_plugin.device_plugin.plugin import DevicePlugins
 from gpuslice_plugin.device_plugin.unfit import UnfitPods
 from gpuslice_plugin.dra.claim_pods import ClaimPods
 from gpuslice_plugin.dra.driver import Driver, Settings
+from gpuslice_plugin.events import Events
+from gpuslice_plugin.eviction import Eviction
+from gpuslice_plugin.health.lost_gpus import LostGpus
+from gpuslice_plugin.health.node_condition import NodeCondition
+from gpuslice_plugin.health.reporter import Reporter
 from gpuslice_plugin.node_labels import Labels
 from gpuslice_plugin.nvidia_spec import NvidiaSpecs
 from gpuslice_plugin.pod_events import PodEvents
@@ -81,6 +86,7 @@ class Node:
             "context costs": self._keep_measuring(),
             "pods": pods.run(),
             "strangers": StrangerEvents(self._strangers, pods, events).run(),
+            **self._health(pods),
         }
         if self._config.dra_gpus != "none":
             parts["DRA"] = self._dra().run()
@@ -89,6 +95,17 @@ class Node:
             parts["labels"] = self._labels().run()
         if self._config.plugin_gpus != "none":
             parts["device plugin"] = self._device_plugins(pods).run()
+        return parts
+
+    def _health(self, pods: NodePods) -> Mapping[str, Coroutine[Any, Any, None]]:
+        name, inventory = self._config.node_name, self._inventory
+        events = Events(self._server, name)
+        parts = {
+            "condition": NodeCondition(self._server, name, inventory).run(),
+            "events": Reporter(events, name, inventory, pods).run(),
+        }
+        if self._config.evict_from_lost_gpus:
+            parts["lost GPUs"] = LostGpus(Eviction(self._server), inventory, pods).run()
         return parts
 
     def _dra(self) -> Driver:

@@ -24,7 +24,8 @@ IN_NEED_ONLY = {
     ("delete", "resourceslices"),  # a GPU is gone
     ("delete", "pods"),  # `unfit: evict`, two pods with one set of devices, a dead GPU
     ("patch", "pods/status"),  # DisruptionTarget, before such a pod is deleted
-    ("create", "events"),  # a pod that has to wait
+    ("create", "events"),  # a pod that has to wait, a fault
+    ("patch", "events"),  # the same fault again
     ("associated-node:patch", "resourceclaims/driver"),  # looked up by the API server itself
 }
 
