@@ -115,6 +115,13 @@ else
 	done
 endif
 
+# Prometheus and promtool, for the tests of /metrics: unpacked only, for an installation would start a service.
+build/prometheus:
+	rm -rf build/prometheus.new && mkdir -p build/prometheus.new
+	cd build/prometheus.new && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; }
+	dpkg-deb --extract build/prometheus.new/prometheus_*.deb build/prometheus.new
+	mv build/prometheus.new $@
+
 test-python: $(VENV)/.installed $(VENV)/.dev-tools release-shim
 	pytest -rs
 

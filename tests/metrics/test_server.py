@@ -5,6 +5,7 @@ import gzip
 import http.client
 import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -189,6 +190,8 @@ def test_a_wrong_file_of_users_is_said(tmp_path: Path, text: str | None, sentenc
 def certificate(folder: Path, name: str) -> dict[str, str]:
     """A new certificate of its own for 127.0.0.1, and the settings that name it."""
     paths = folder / f"{name}.crt", folder / f"{name}.key"
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not here: it makes the certificates")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     command += ["-nodes", "-days", "2", "-subj", f"/CN={name}"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1"]

@@ -78,6 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # socketserver's 5 would have the sixth that comes at once try again seconds later.
+    request_queue_size = CONNECTIONS_MAX
 
     def __init__(
         self,
