@@ -73,12 +73,15 @@ class Api:
         return self.request("PATCH", path, content, "application/merge-patch+json")
 
     def log(self, namespace: str, pod: str, **selectors: str) -> str:
-        """Nothing before the container has started. `selectors`: container, previous."""
+        """Nothing before the container has started. `selectors`: container, previous.
+
+        Until then the kubelet refuses, or has not even heard of the pod.
+        """
         query = urllib.parse.urlencode(selectors)
         try:
             return self._send("GET", f"{_path('pods', namespace)}/{pod}/log?{query}").decode()
         except Refused as error:
-            if error.status == http.client.BAD_REQUEST:
+            if error.status in (http.client.BAD_REQUEST, http.client.NOT_FOUND):
                 return ""
             raise
 

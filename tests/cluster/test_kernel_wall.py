@@ -30,12 +30,12 @@ os.execv("/tmp/loader", ["/tmp/loader", sys.executable, "-c", sys.argv[1], *sys.
 """
 
 TAKE = """
-import ctypes, signal, sys
+import ctypes, signal
 assert "libgpuslice" not in open("/proc/self/maps").read()
 cuda = ctypes.CDLL("libcuda.so.1")
 context, pointer, taken = ctypes.c_void_p(), ctypes.c_void_p(), 0
 assert cuda.cuInit(0) == 0
-assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), int(sys.argv[1])) == 0
+assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
 assert cuda.cuCtxSetCurrent(context) == 0
 while not (error := cuda.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(2 << 20))):
     taken += 2
@@ -51,13 +51,13 @@ ROUND_IT = {
 
 def pod_of_plugin(name: str, *command: str) -> Object:
     limits = {"gpucores": 50, "gpumem": LIMIT_MIB}
-    return tenants.pod(name, *command, "0", limits=limits)
+    return tenants.pod(name, *command, limits=limits)
 
 
 def pod_of_claim(cluster: Cluster, namespace: str, name: str, way: str, *more: str) -> Object:
     template = tenants.template("share", 50, LIMIT_MIB)
     cluster.api.create("resourceclaimtemplates", template, namespace)
-    return tenants.pod(name, *ROUND_IT[way], "1", *more, template="share")
+    return tenants.pod(name, *ROUND_IT[way], *more, template="share")
 
 
 def took(cluster: Cluster, namespace: str, name: str, refused: int = OUT_OF_MEMORY) -> int:
@@ -142,7 +142,7 @@ def test_a_pod_with_a_claim_is_refused_at_its_limit(
 def test_two_pods_of_one_claim_are_both_behind_the_wall(cluster: Cluster, namespace: str) -> None:
     cluster.api.create("resourceclaims", tenants.claim("shared", 50, LIMIT_MIB), namespace)
     for name in ("one", "two"):
-        pod = tenants.pod(name, *ROUND_IT["static"], "1", claims=["shared"])
+        pod = tenants.pod(name, *ROUND_IT["static"], claims=["shared"])
         cluster.api.create("pods", pod, namespace)
         took(cluster, namespace, name)
     assert held(cluster, 1) == [LIMIT_MIB, LIMIT_MIB]

@@ -1,8 +1,8 @@
 /* A program that nothing can be preloaded into: it is linked statically, and finds the driver by itself.
  *
- *     static-tenant [GPU [MIB]]
+ *     static-tenant [MIB]
  *
- * Takes of this GPU, by default the first, so much memory, by default as much as it gets, in pieces of 2 MiB. Says
+ * Takes so much memory of the first GPU, by default as much as it gets, in pieces of 2 MiB. Says
  * `took=MIB refused=ERROR` (0: it got all), then `ready`, and waits; after SIGUSR1 it takes and says so again.
  */
 #include <dlfcn.h>
@@ -51,12 +51,12 @@ int main(int argc, char **argv) {
     int (*allocate)(unsigned long long *, size_t) = entry("cuMemAlloc_v2");
     void *context;
     check(init(0), "cuInit");
-    check(retain(&context, argc > 1 ? atoi(argv[1]) : 0), "cuDevicePrimaryCtxRetain");
+    check(retain(&context, 0), "cuDevicePrimaryCtxRetain");
     check(set_current(context), "cuCtxSetCurrent");
     sigset_t again;
     sigemptyset(&again);
     sigaddset(&again, SIGUSR1);
     sigprocmask(SIG_BLOCK, &again, NULL);
     for (int number;; sigwait(&again, &number))
-        take(allocate, argc > 2 ? strtoul(argv[2], NULL, 10) / (PIECE >> 20) : ~0UL);
+        take(allocate, argc > 1 ? strtoul(argv[1], NULL, 10) / (PIECE >> 20) : ~0UL);
 }
