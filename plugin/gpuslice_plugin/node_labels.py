@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuslice_agent.entities import EntityState, heaviest
 from gpuslice_agent.errors import PublishError
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import GpuPath, NodeLabels, Snapshot
@@ -84,6 +85,7 @@ def wanted_labels(snapshot: Snapshot, settings: Settings) -> dict[str, str]:
         shares_per_gpu=settings.slots_per_gpu if served else 1,
         enforcement=snapshot.enforcement,
         simulated=snapshot.simulated,
+        health=heaviest((one.state for one in snapshot.health.entities), EntityState.HEALTHY),
     )
     return labels.node_labels(snapshot.topology, node)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from gpuslice_agent.entities import EntityHealth, EntityState, NodeHealth, gpu_entity
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import Gpu, GpuPath, NodeLabels, Snapshot
 from gpuslice_agent.topology import GpuFacts, PciPlace, PlacedGpu, Topology
 from gpuslice_plugin.api import ApiServer
-from gpuslice_plugin.node_labels import Labels, Settings
+from gpuslice_plugin.node_labels import Labels, Settings, wanted_labels
 
 from .api_server import Refusal, SmallApiServer, small_api_server
 
@@ -83,6 +84,21 @@ def test_a_node_is_labelled_once_and_nothing_is_written_at_rest(tmp_path: Path) 
             assert len(node.small.writes) == 1
 
     asyncio.run(story())
+
+
+def test_the_worst_state_on_the_node_is_a_label(tmp_path: Path) -> None:
+    def label(*states: EntityState) -> str:
+        entities = tuple(
+            EntityHealth(gpu_entity(f"0000:{bus:02x}:00"), state=state)
+            for bus, state in enumerate(states)
+        )
+        snapshot = replace(SEEN, health=NodeHealth(entities))
+        return wanted_labels(snapshot, given)["gpuslice.io/gpu.health"]
+
+    given = settings(tmp_path)
+    assert label() == "healthy"
+    assert label(EntityState.SUSPECT, EntityState.UNHEALTHY) == "unhealthy"
+    assert label(EntityState.HEALTHY, EntityState.RECOVERING) == "recovering"
 
 
 def test_an_agent_that_starts_again_finds_its_labels_and_writes_none(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Node:
     shares_per_gpu: int = 1
     enforcement: str = "shim"
     simulated: bool = False
+    health: str = "healthy"  # of the part that is worst
 
 
 def node_labels(topology: Topology, node: Node) -> dict[str, str]:
@@ -89,6 +90,7 @@ def _canonical_labels(topology: Topology, node: Node) -> dict[str, str]:
         "gpu.numa-nodes": str(len({gpu.numa_node for gpu in topology.gpus})),
         "gpu.mig-capable": str(any(gpu.mig_capable for gpu in gpus)).lower(),
         "gpu.simulated": "true" if node.simulated else "",
+        "gpu.health": node.health,
         "enforcement": node.enforcement,
         "nic.rdma.count": str(len(topology.nics)),
     }
