@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from gpuslice_agent.model import OwnerKind, Share, Snapshot
@@ -86,8 +87,11 @@ def _too_much_promised(world: World) -> Iterator[str]:
         memory = sum(share.limits.memory_bytes for share in always)
         if cores > 100 or memory > gpu.memory_bytes:
             yield f"GPU {gpu.index} is promised {cores} cores and {memory} bytes"
-        if len(shares) > 1 and any(share.limits.whole for share in shares):
+        places = [share.limits.mig for share in shares if share.limits.mig is not None]
+        if len(shares) > max(1, len(places)) and any(share.limits.whole for share in shares):
             yield f"GPU {gpu.index} is somebody's and shared"
+        if any(one.overlaps(other) for one, other in combinations(places, 2)):
+            yield f"GPU {gpu.index} has partitions in one place: {places}"
 
 
 def _of_claims(world: World) -> Iterator[str]:

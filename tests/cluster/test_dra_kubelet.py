@@ -46,10 +46,10 @@ def registrations(cluster: Cluster) -> int:
     return log.count("registered with the kubelet plugin=gpu.gpuslice.io")
 
 
-def start_agent(cluster: Cluster) -> None:
+def start_agent(cluster: Cluster, **settings: object) -> None:
     """Returns once it answers, and the kubelet knows it: until then it fails pods for a minute."""
     before = registrations(cluster)
-    cluster.agent.start()
+    cluster.agent.start(**settings)
 
     def answers() -> bool:
         with suppress(ControlError):

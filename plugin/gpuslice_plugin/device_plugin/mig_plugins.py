@@ -15,6 +15,7 @@ from gpuslice_plugin.cdi import PARTITION, Spec, device_id
 from gpuslice_plugin.device_plugin import mig_resources
 from gpuslice_plugin.device_plugin.endpoint import Endpoint
 from gpuslice_plugin.device_plugin.mig_resources import Partition
+from gpuslice_plugin.device_plugin.resources import Device
 from gpuslice_plugin.device_plugin.service import DeviceList, Listed
 from gpuslice_plugin.errors import CdiError
 from gpuslice_proto.deviceplugin.v1beta1 import deviceplugin_pb2 as pb
@@ -56,6 +57,7 @@ class MigPlugins:
         self._known: dict[str, Partition] = {}
         self._lists: dict[str, DeviceList] = {}
         self._written: set[str] = set()
+        self._said: dict[str, str] = {}  # what is wrong with a file, told once
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -76,6 +78,10 @@ class MigPlugins:
             devices.replace(found.get(resource, ()))
         return new
 
+    def devices(self) -> dict[str, tuple[Device, ...]]:
+        """By resource, as the kubelet is told."""
+        return {resource: known.devices for resource, known in self._lists.items()}
+
     def _write(self, present: dict[str, Partition]) -> None:
         for name in self._spec.present():
             if name.startswith(PARTITION) and name not in present:
@@ -88,4 +94,6 @@ class MigPlugins:
                 self._spec.write_partition(gpu, partition)
                 self._written.add(uuid)
             except CdiError as error:
-                log.error("CDI file not written name=%s reason=%s", uuid, error)
+                if self._said.get(uuid) != str(error):
+                    log.error("CDI file not written name=%s reason=%s", uuid, error)
+                self._said[uuid] = str(error)

@@ -35,6 +35,10 @@ class DeviceList:
         self._devices: tuple[Device, ...] = ()
         self._changed = asyncio.Event()
 
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return self._devices
+
     def replace(self, devices: Sequence[Device]) -> None:
         if tuple(devices) == self._devices:
             return
