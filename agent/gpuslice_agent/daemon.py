@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import ExitStack, closing, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,7 +53,15 @@ class Extension(Protocol):
         ...
 
 
-Extend = Callable[[Config, Shares, Inventory, Wall, Strangers], Extension]
+Attach = Callable[[Config, Shares, Inventory, Wall, Strangers], Extension]
+
+
+class Extend(Protocol):
+    """Opens what others may find before this agent owns its run directory, if `early`; yields what
+    makes the rest of it.
+    """
+
+    def __call__(self, config: Config, *, early: bool) -> AbstractAsyncContextManager[Attach]: ...
 
 
 async def run(config: Config, manager: ServiceManager, extend: Extend | None = None) -> None:
@@ -88,11 +96,15 @@ async def _run_once(
     """True when the agent gave way to another, and may be needed again."""
     driver = DriverFiles(config.driver_root, directory.driver)
     nvml = Nvml(config.nvml_deadline, config.nvml_start_deadline, before_start=driver.link)
-    if config.pod_uid and config.pod_uid not in directory.gave_way():
+    early = bool(config.pod_uid) and config.pod_uid not in directory.gave_way()
+    if early:
         # The driver starts in a second, which nobody shall wait for once the other has let go.
         with suppress(NvmlError):
             await nvml.describe()
-    with ExitStack() as resources:
+    async with AsyncExitStack() as resources:
+        attach = None
+        if extend is not None:
+            attach = await resources.enter_async_context(extend(config, early=early))
         ownership = await takeover.owned(
             directory, private=config.private, instance=config.pod_uid, stop=stop
         )
@@ -100,7 +112,7 @@ async def _run_once(
             await nvml.end()
             return False
         resources.callback(ownership.release)
-        agent = Agent(config, directory, nvml, resources, extend)
+        agent = Agent(config, directory, nvml, resources, attach)
         await agent.run(manager, stop)
         if agent.gave_way:
             directory.give_way(config.pod_uid)
@@ -113,8 +125,8 @@ class Agent:
         config: Config,
         directory: RunDirectory,
         nvml: Nvml,
-        resources: ExitStack,
-        extend: Extend | None,
+        resources: AsyncExitStack,
+        attach: Attach | None,
     ) -> None:
         self._config = config
         self._directory = directory
@@ -174,7 +186,7 @@ class Agent:
         self._control = Control(
             self._shares, self._observer, self._inventory, hands_over=bool(config.pod_uid)
         )
-        self._extension = extend and extend(
+        self._extension = attach and attach(
             config, self._shares, self._inventory, self._wall, self._strangers
         )
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from gpuslice_plugin.device_plugin.plugin import DevicePlugins
 from gpuslice_plugin.device_plugin.unfit import UnfitPods
 from gpuslice_plugin.dra.claim_pods import ClaimPods
 from gpuslice_plugin.dra.driver import Driver, Settings
+from gpuslice_plugin.dra.front import Front
 from gpuslice_plugin.events import Events
 from gpuslice_plugin.eviction import Eviction
 from gpuslice_plugin.health.lost_gpus import LostGpus
@@ -37,6 +40,25 @@ from gpuslice_plugin.stranger_events import StrangerEvents
 
 log = logging.getLogger(__name__)
 
+Attach = Callable[[Config, Shares, Inventory, Wall, Strangers], "Node"]
+
+
+@asynccontextmanager
+async def opened(config: Config, *, early: bool) -> AsyncGenerator[Attach]:
+    """`early`: another agent may still own the node, and the kubelet is told of this one already.
+
+    A device plugin cannot do that: the kubelet drops the newer one when the older ends.
+    """
+    check_paths(config.plugin_gpus, config.dra_gpus)
+    front = Front(config.node_name, config.kubelet_dir, Calls())
+    try:
+        if early and config.dra_gpus != "none":
+            await front.open()
+            await front.registered()
+        yield partial(Node, front=front)
+    finally:
+        await front.close()
+
 
 class Node:
     def __init__(
@@ -46,15 +68,16 @@ class Node:
         inventory: Inventory,
         wall: Wall,
         strangers: Strangers,
+        *,
+        front: Front,
     ) -> None:
-        check_paths(config.plugin_gpus, config.dra_gpus)
         self._config = config
         self._shares = shares
         self._inventory = inventory
         self._wall = wall
         self._strangers = strangers
         self._server = ApiServer.configured(config.kubeconfig)
-        self._calls = Calls()
+        self._front = front
         self._unfit = UnfitPods()
         self._shim = shim_files.install(native_files.shim(), config.state_dir)
         self._spec = Spec(
@@ -66,7 +89,7 @@ class Node:
 
     @property
     def collectors(self) -> Iterable[Collector]:
-        return (self._calls.histogram, self._unfit)
+        return (self._front.calls.histogram, self._unfit)
 
     async def run(self) -> None:
         """Until it is cancelled. What fails outside is retried by the part that met it."""
@@ -112,7 +135,6 @@ class Node:
         config = self._config
         settings = Settings(
             config.node_name,
-            config.kubelet_dir,
             config.state_dir,
             config.slots_per_gpu,
             config.overcommit_ratio,
@@ -125,7 +147,7 @@ class Node:
             self._wall,
             self._spec,
             self._inventory,
-            self._calls,
+            self._front,
             settings,
         )
 
@@ -149,7 +171,7 @@ class Node:
             self._inventory,
             pods,
             self._spec,
-            self._calls,
+            self._front.calls,
             self._unfit,
         )
 

@@ -1,5 +1,6 @@
 """Tells the kubelet who serves where: it finds the socket in plugins_registry and asks."""
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ class Plugin:
 class Registration(pb_grpc.RegistrationServicer):
     def __init__(self, plugin: Plugin) -> None:
         self._plugin = plugin
+        self.known = asyncio.Event()  # the kubelet has taken it
 
     def add_to(self, server: grpc.aio.Server) -> None:
         pb_grpc.add_RegistrationServicer_to_server(self, server)
@@ -40,6 +42,7 @@ class Registration(pb_grpc.RegistrationServicer):
         self, request: pb.RegistrationStatus, context: Any
     ) -> pb.RegistrationStatusResponse:
         if request.plugin_registered:
+            self.known.set()
             log.info("registered with the kubelet plugin=%s", self._plugin.name)
         else:
             log.error(

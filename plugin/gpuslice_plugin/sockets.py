@@ -1,8 +1,10 @@
 """gRPC servers on unix sockets that the kubelet finds by their place in its directories."""
 
+import errno
 import logging
 import os
 import secrets
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -53,12 +55,18 @@ async def served(path: Path, *services: Service) -> AsyncGenerator[None]:
         _unlink(path)
 
 
-def remove_others(mine: Path, pattern: str) -> None:
-    """Sockets that earlier processes left behind: nobody answers there."""
+def remove_dead(mine: Path, pattern: str) -> None:
+    """Sockets that earlier processes left behind. Where somebody listens, a newer one waits."""
     for path in mine.parent.glob(pattern):
-        if path != mine:
+        if path != mine and not _is_listened_to(path):
             _unlink(path)
             log.info("left socket removed path=%s", path)
+
+
+def _is_listened_to(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # one that is stopped may have a full queue
+        return probe.connect_ex(str(path)) in (0, errno.EAGAIN)
 
 
 def _unlink(path: Path) -> None:

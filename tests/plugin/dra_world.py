@@ -27,6 +27,7 @@ from gpuslice_plugin.api import ApiServer, Object
 from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.cdi import ShimFiles, Spec
 from gpuslice_plugin.dra.driver import Driver, Settings
+from gpuslice_plugin.dra.front import Front
 from gpuslice_plugin.nvidia_spec import NvidiaSpecs
 from gpuslice_proto.dra.v1 import dra_pb2 as v1
 from gpuslice_proto.dra.v1 import dra_pb2_grpc as v1_grpc
@@ -73,11 +74,21 @@ class DraWorld:
             if path.startswith(SLICES)
         }
 
-    def driver(self) -> Driver:
-        settings = Settings(NODE, self.kubelet_dir, self.state, 16, 1.0, Policy.HARD, self.mig)
+    def driver(self, front: Front | None = None) -> Driver:
+        settings = Settings(NODE, self.state, 16, 1.0, Policy.HARD, self.mig)
         return Driver(
-            self.server, self.shares, self.wall, self.cdi, self.inventory, self.calls, settings
+            self.server,
+            self.shares,
+            self.wall,
+            self.cdi,
+            self.inventory,
+            front or self.front(),
+            settings,
         )
+
+    def front(self) -> Front:
+        """A new instance's sockets, not open yet."""
+        return Front(NODE, self.kubelet_dir, self.calls)
 
     def gpu(self, index: int = 0) -> Gpu:
         return self.inventory.snapshot.gpus[index]
@@ -213,9 +224,9 @@ async def dra_world(
 
 
 @asynccontextmanager
-async def running(world: DraWorld) -> AsyncGenerator[Kubelet]:
+async def running(world: DraWorld, front: Front | None = None) -> AsyncGenerator[Kubelet]:
     """With a driver that runs, and whoever asks it."""
-    task = asyncio.create_task(world.driver().run())
+    task = asyncio.create_task(world.driver(front).run())
     try:
         await eventually(lambda: world.registrars or task.done())
         yield Kubelet(world)

@@ -443,6 +443,45 @@ def test_a_new_instance_has_sockets_of_its_own_and_removes_those_left_behind(
     asyncio.run(run())
 
 
+def test_who_asks_a_new_instance_waits_until_it_owns_the_node(
+    tmp_path: Path, node: SimNode
+) -> None:
+    async def run() -> None:
+        async with dra_world(tmp_path, node) as world:
+            world.allocate("mine", share())
+            world.allocate("gone", share())
+            front = world.front()
+            await front.open()
+            new = Kubelet(world)
+            preparing = asyncio.create_task(new.prepare("mine"))
+            unpreparing = asyncio.create_task(new.unprepare("gone"))
+            await front.registered()
+            await asyncio.sleep(0.5)
+            assert not preparing.done() and not unpreparing.done()
+            async with running(world, front):
+                assert (await preparing)["mine"].devices
+                assert await unpreparing == {"gone": ""}
+            assert world.registrars == world.endpoints == []
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_an_instance_leaves_the_sockets_of_a_newer_one(tmp_path: Path, node: SimNode) -> None:
+    async def run() -> None:
+        async with dra_world(tmp_path, node) as world:
+            newer = world.front()
+            await newer.open()
+            theirs = {*world.registrars, *world.endpoints}
+            async with running(world):
+                await eventually(lambda: len(world.slices) == 3)
+                assert theirs < {*world.registrars, *world.endpoints}
+            assert theirs == {*world.registrars, *world.endpoints}
+            await newer.close()
+            assert world.registrars == world.endpoints == []
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
 def test_calls_are_counted_by_how_they_ended(scenario: Callable[[Steps], None]) -> None:
     async def steps(world: DraWorld, kubelet: Kubelet) -> None:
         world.allocate("mine", share())

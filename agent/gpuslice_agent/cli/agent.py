@@ -77,9 +77,9 @@ def _extension(settings: config.Config) -> daemon.Extend | None:
     if not settings.node_name:
         return None
     # Only here: an agent without Kubernetes is smaller by the client of the API server.
-    from gpuslice_plugin.node import Node
+    from gpuslice_plugin.node import opened
 
-    return Node
+    return opened
 
 
 command = click.Command(

@@ -11,7 +11,7 @@ import grpc.aio
 
 from gpuslice_plugin.device_plugin.service import Listed
 from gpuslice_plugin.errors import KubeletError
-from gpuslice_plugin.sockets import instance, remove_others, served
+from gpuslice_plugin.sockets import instance, remove_dead, served
 from gpuslice_proto.deviceplugin.v1beta1 import deviceplugin_pb2 as pb
 from gpuslice_proto.deviceplugin.v1beta1 import deviceplugin_pb2_grpc as pb_grpc
 
@@ -41,7 +41,7 @@ class Endpoint:
             socket = self._directory / f"gpuslice-{short}-{instance()}.sock"
             try:
                 async with served(socket, self._plugin):
-                    remove_others(socket, f"gpuslice-{short}-*.sock")
+                    remove_dead(socket, f"gpuslice-{short}-*.sock")
                     await self._keep_registered(socket)
                 log.warning("own socket is gone: made again resource=%s", self._resource)
             except KubeletError as error:

@@ -11,23 +11,18 @@ from gpuslice_agent.enforcement import Wall
 from gpuslice_agent.inventory import Inventory
 from gpuslice_agent.model import GpuPath, Health, Policy, Reading, Snapshot
 from gpuslice_agent.shares import Shares
-from gpuslice_plugin import sockets
 from gpuslice_plugin.api import ApiServer, Informer
-from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.cdi import Spec
-from gpuslice_plugin.dra import health, service
 from gpuslice_plugin.dra.card_record import CardRecord
 from gpuslice_plugin.dra.cards import Card, numbered
-from gpuslice_plugin.dra.health import DeviceHealth
+from gpuslice_plugin.dra.front import Front
 from gpuslice_plugin.dra.layout import Features, PublishedSlice, Rules, layout, names
 from gpuslice_plugin.dra.names import DRIVER, SLICES, DeviceName
 from gpuslice_plugin.dra.pcie import pcie_root
 from gpuslice_plugin.dra.prepare import Claims
 from gpuslice_plugin.dra.reporter import Reporter
-from gpuslice_plugin.dra.service import Service
 from gpuslice_plugin.dra.slices import Slices
 from gpuslice_plugin.dra.sweeper import keep_sweeping
-from gpuslice_plugin.registration import Plugin, Registration
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +32,6 @@ class Settings:
     """From the configuration."""
 
     node: str
-    kubelet_dir: Path
     state_dir: Path
     slots: int
     overcommit_ratio: float
@@ -54,7 +48,7 @@ class Driver:
         wall: Wall,
         cdi: Spec,
         inventory: Inventory,
-        calls: Calls,
+        front: Front,
         settings: Settings,
     ) -> None:
         node = settings.node
@@ -62,13 +56,12 @@ class Driver:
         self._rules = Rules(node, settings.slots, settings.overcommit_ratio, settings.mig)
         self._server = server
         self._inventory = inventory
+        self._front = front
         self._record = CardRecord(settings.state_dir)
         self._cards = self._record.read()
         self._facts: object = None
         self._claims = Claims(server, shares, wall, cdi, node, self._by_number, settings.policy)
         self._reporter = Reporter(server, self._claims, node, self._by_number)
-        self._service = Service(self._claims, self._reporter.report, calls)
-        self._health = DeviceHealth(node, self._now, self._names)
         selector = f"spec.driver={DRIVER},spec.nodeName={node}"
         informer = Informer(server, SLICES, field_selector=selector)
         self._slices = Slices(server, informer, node, self._wanted)
@@ -77,26 +70,19 @@ class Driver:
         self._look(self._inventory.snapshot)
         async with AsyncExitStack() as stack:
             stack.callback(self._claims.close)
-            await self._serve(stack)
+            stack.push_async_callback(self._front.close)
+            await self._serve()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow())
                 group.create_task(self._slices.run())
                 group.create_task(self._reporter.run())
                 group.create_task(keep_sweeping(self._server, self._claims))
 
-    async def _serve(self, stack: AsyncExitStack) -> None:
-        """The registrar comes last and goes first: who is found there is ready to answer."""
-        instance = sockets.instance()
-        kubelet = self._settings.kubelet_dir
-        endpoint = kubelet / "plugins" / DRIVER / f"dra-{instance}.sock"
-        registrar = kubelet / "plugins_registry" / f"{DRIVER}-{instance}-reg.sock"
-        parts = (self._service, self._health)
-        await stack.enter_async_context(sockets.served(endpoint, *parts))
-        versions = (*service.VERSIONS, *health.VERSIONS)
-        registration = Registration(Plugin("DRAPlugin", DRIVER, str(endpoint), versions))
-        await stack.enter_async_context(sockets.served(registrar, registration))
-        sockets.remove_others(registrar, f"{DRIVER}-*-reg.sock")
-        sockets.remove_others(endpoint, "dra-*.sock")
+    async def _serve(self) -> None:
+        self._front.service.begin(self._claims, self._reporter.report)
+        self._front.health.begin(self._now, self._names)
+        await self._front.open()
+        self._front.remove_dead()
 
     async def _follow(self) -> None:
         async for snapshot in self._inventory.changes(watching=False):
@@ -112,7 +98,7 @@ class Driver:
         if self._facts != facts:
             self._slices.look()
         if _healths(self._cards) != _healths(before):
-            self._health.changed()
+            self._front.health.changed()
             self._reporter.report_all()
 
     def _by_number(self) -> Mapping[int, Card]:

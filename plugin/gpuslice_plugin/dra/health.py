@@ -28,24 +28,29 @@ OF_STATE = {
     HealthState.UNKNOWN: v1.UNKNOWN,
 }
 
+Now = Callable[[], tuple[float, Iterable[Card]]]
+Names = Callable[[Card], Iterable[DeviceName]]
+
 
 class DeviceHealth(v1_grpc.DRAResourceHealthServicer):
-    """`now` says when the cards were looked at, in seconds since the epoch, and what they are."""
+    """Tells nothing before it begins."""
 
-    def __init__(
-        self,
-        pool: str,
-        now: Callable[[], tuple[float, Iterable[Card]]],
-        names: Callable[[Card], Iterable[DeviceName]],
-    ) -> None:
+    def __init__(self, pool: str) -> None:
         self._pool = pool
-        self._now = now
-        self._names = names
+        self._now: Now = lambda: (0.0, ())
+        self._names: Names = lambda _: ()
+        self._begun = asyncio.Event()
         self._changed = asyncio.Event()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         v1_grpc.add_DRAResourceHealthServicer_to_server(self, server)
         v1alpha1_grpc.add_DRAResourceHealthServicer_to_server(OldDeviceHealth(self), server)
+
+    def begin(self, now: Now, names: Names) -> None:
+        """`now` says when the cards were looked at (since the epoch) and what they are."""
+        self._now = now
+        self._names = names
+        self._begun.set()
 
     def changed(self) -> None:
         self._changed.set()
@@ -54,6 +59,7 @@ class DeviceHealth(v1_grpc.DRAResourceHealthServicer):
     async def NodeWatchResources(
         self, request: v1.NodeWatchResourcesRequest, context: Any
     ) -> AsyncGenerator[v1.NodeWatchResourcesResponse]:
+        await self._begun.wait()
         while True:
             changed = self._changed
             yield self._all()

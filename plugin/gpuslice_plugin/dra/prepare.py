@@ -71,7 +71,6 @@ class Claims:
         node: str,
         cards: Callable[[], Mapping[int, Card]],
         default_policy: Policy,
-        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._server = server
         self._shares = shares
@@ -80,7 +79,6 @@ class Claims:
         self._node = node
         self._cards = cards
         self._default_policy = default_policy
-        self._answer_seconds = answer_seconds
         self._attempts: dict[str, Attempt] = {}
 
     def held(self) -> dict[ClaimReference, tuple[Share, ...]]:
@@ -93,14 +91,16 @@ class Claims:
                 found.setdefault(reference, []).append(share)
         return {reference: tuple(shares) for reference, shares in found.items()}
 
-    async def prepare(self, reference: ClaimReference) -> tuple[Prepared, ...]:
-        """ClaimError: never as it is written; NotReadyError: later, it goes on meanwhile."""
+    async def prepare(self, reference: ClaimReference, within: float) -> tuple[Prepared, ...]:
+        """ClaimError: never as it is written; NotReadyError: not `within` these seconds, but it
+        goes on.
+        """
         attempt = self._attempts.get(reference.uid)
         if attempt is None:
             attempt = Attempt(asyncio.create_task(self._try(reference), name=f"claim {reference}"))
             self._attempts[reference.uid] = attempt
             attempt.task.add_done_callback(lambda task: self._finish(reference, task))
-        await asyncio.wait((attempt.task,), timeout=self._answer_seconds)
+        await asyncio.wait((attempt.task,), timeout=within)
         if not attempt.task.done():
             raise NotReadyError(
                 f"The claim {reference} is still being prepared: {attempt.reason}; "

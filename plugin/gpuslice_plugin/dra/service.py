@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,7 +11,8 @@ import grpc.aio
 from gpuslice_agent.errors import GpusliceError
 from gpuslice_plugin.calls import Calls
 from gpuslice_plugin.dra.claims import ClaimReference
-from gpuslice_plugin.dra.prepare import Claims, Prepared
+from gpuslice_plugin.dra.prepare import ANSWER_SECONDS, Claims, Prepared
+from gpuslice_plugin.errors import NotReadyError
 from gpuslice_proto.dra.v1 import dra_pb2 as v1
 from gpuslice_proto.dra.v1 import dra_pb2_grpc as v1_grpc
 from gpuslice_proto.dra.v1beta1 import dra_pb2 as v1beta1
@@ -22,14 +24,17 @@ VERSIONS = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
 
 
 class Service(v1_grpc.DRAPluginServicer):
-    """`prepared` is told of every claim that was."""
+    """Calls wait until it begins, as long as the kubelet does."""
 
-    def __init__(
-        self, claims: Claims, prepared: Callable[[ClaimReference], None], calls: Calls
-    ) -> None:
-        self._claims = claims
-        self._prepared = prepared
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
+        self._claims: asyncio.Future[Claims] = asyncio.get_running_loop().create_future()
+        self._prepared: Callable[[ClaimReference], None] = lambda _: None
+
+    def begin(self, claims: Claims, prepared: Callable[[ClaimReference], None]) -> None:
+        """`prepared` is told of every claim that was."""
+        self._prepared = prepared
+        self._claims.set_result(claims)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         v1_grpc.add_DRAPluginServicer_to_server(self, server)
@@ -56,9 +61,11 @@ class Service(v1_grpc.DRAPluginServicer):
         )
 
     async def _prepare(self, claim: v1.Claim) -> v1.NodePrepareResourceResponse:
+        until = time.monotonic() + ANSWER_SECONDS
         try:
             with self._calls.timed("NodePrepareResources"):
-                prepared = await self._claims.prepare(_reference(claim))
+                claims = await self._begun(until)
+                prepared = await claims.prepare(_reference(claim), until - time.monotonic())
         except GpusliceError as error:
             log.warning("prepare answered with an error claim=%s reason=%s", claim.name, error)
             return v1.NodePrepareResourceResponse(error=str(error))
@@ -68,11 +75,21 @@ class Service(v1_grpc.DRAPluginServicer):
     async def _unprepare(self, claim: v1.Claim) -> v1.NodeUnprepareResourceResponse:
         try:
             with self._calls.timed("NodeUnprepareResources"):
-                await self._claims.unprepare(_reference(claim))
+                claims = await self._begun(time.monotonic() + ANSWER_SECONDS)
+                await claims.unprepare(_reference(claim))
         except GpusliceError as error:
             log.error("claim not unprepared claim=%s reason=%s", claim.name, error)
             return v1.NodeUnprepareResourceResponse(error=str(error))
         return v1.NodeUnprepareResourceResponse()
+
+    async def _begun(self, until: float) -> Claims:
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                return await asyncio.shield(self._claims)
+        except TimeoutError as error:
+            raise NotReadyError(
+                "This agent has not taken over from the one before it yet; the kubelet asks again."
+            ) from error
 
 
 class OldService(v1beta1_grpc.DRAPluginServicer):
