@@ -291,6 +291,7 @@ class Placement:
     gpu_uuid: str
     limits: Limits
     owner: Owner
+    id: str = ""  # that the share gets where it is free; it names a directory. Empty: any
 
 
 @dataclass(frozen=True, slots=True)

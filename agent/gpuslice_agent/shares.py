@@ -216,7 +216,8 @@ class Shares:
     ) -> tuple[Share, ...]:
         now = time.time()
         new = tuple(
-            Share(secrets.token_hex(6), one.gpu_uuid, one.limits, one.owner, now) for one in places
+            Share(share_id, one.gpu_uuid, one.limits, one.owner, now)
+            for share_id, one in zip(self._ids(places), places, strict=True)
         )
         self._ledger.insert(new, (share.id for share in revived))
         for share in revived:
@@ -235,6 +236,16 @@ class Shares:
             text = _text(share.limits)
             log.info("share created id=%s uuid=%s %s", share.id, share.gpu_uuid, text)
         return tuple(self._shares[share.id] for share in new)
+
+    def _ids(self, places: Sequence[Placement]) -> list[str]:
+        """A share that has ended may still be held under the id that is wanted."""
+        taken = set(self._shares)
+        ids: list[str] = []
+        for place in places:
+            wanted = place.id if place.id not in taken else ""
+            ids.append(wanted or secrets.token_hex(6))
+            taken.add(ids[-1])
+        return ids
 
     def _started(self, share: Share) -> Share:
         driver = self._inventory.snapshot.driver_version

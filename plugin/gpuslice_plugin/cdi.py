@@ -33,8 +33,8 @@ ENVIRONMENT = ("NVIDIA_VISIBLE_DEVICES=void",)
 # The rest of what a spec may have is no matter of GPUs.
 LISTS = ("env", "deviceNodes", "mounts", "hooks", "additionalGids")
 PARTITION = "MIG-"  # begins the names of files of partitions that are of no share
-# Marks the files that are of no share and are there all the same.
-BARE = "GPUSLICE_ADMIN_ACCESS=true"
+# Marks the files that are of no share and are there all the same; its value says whose they are.
+BARE = "GPUSLICE_ADMIN_ACCESS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +194,9 @@ class Spec:
         self._put(name, spec(found, self._nvidia, self._shim))
         return device_id(found[0].name)
 
-    def write_bare(self, name: str, gpu_uuid: str) -> str:
+    def write_bare(self, name: str, gpu_uuid: str, holder: str) -> str:
         """A GPU for somebody who holds no share of it: administrators look after it."""
-        device = Device(name, gpus=(self._gpu(gpu_uuid),), environment=(BARE,))
+        device = Device(name, gpus=(self._gpu(gpu_uuid),), environment=(f"{BARE}={holder}",))
         self._put(name, spec([device], self._nvidia, self._shim))
         return device_id(name)
 
@@ -215,6 +215,17 @@ class Spec:
         found = self._directory.glob(f"{PREFIX}*.json")
         return frozenset(path.stem.removeprefix(PREFIX) for path in found)
 
+    def holder(self, name: str) -> str | None:
+        """Who was given the file's GPU without a share: whoever made the file removes it. None: it
+        is another file, or none that can be read.
+        """
+        try:
+            (device,) = json.loads(self._path(name).read_bytes())["devices"]
+            environment = dict(one.split("=", 1) for one in device["containerEdits"]["env"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return environment.get(BARE)
+
     def agree(self, shares: Iterable[Share]) -> bool:
         """Makes the files those of the shares, after an agent ended, however.
 
@@ -225,7 +236,7 @@ class Spec:
             if share.owner.cdi_devices and share.state is not ShareState.ENDING:
                 wanted.setdefault(file_of(share), []).append(share)
         for name in self.present() - wanted.keys():
-            if not name.startswith(PARTITION) and not self._is_bare(name):
+            if not name.startswith(PARTITION) and self.holder(name) is None:
                 log.info("CDI file of no share removed name=%s", name)
                 self.remove(name)
         agreed = True
@@ -244,13 +255,6 @@ class Spec:
         if gpu is None:
             raise CdiError(f"The GPU {uuid} is not to be seen: no container can have it now.")
         return gpu
-
-    def _is_bare(self, name: str) -> bool:
-        """It names no share: whoever made it removes it."""
-        try:
-            return f'"{BARE}"'.encode() in self._path(name).read_bytes()
-        except OSError:
-            return False
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{PREFIX}{name}.json"

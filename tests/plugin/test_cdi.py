@@ -212,7 +212,7 @@ def test_after_a_restart_the_files_are_those_of_the_shares(files: Spec, tmp_path
 def test_admin_access_outlives_a_restart_until_it_is_taken_away(
     files: Spec, tmp_path: Path
 ) -> None:
-    assert files.write_bare("uid-3-0", "GPU-1") == device_id("uid-3-0")
+    assert files.write_bare("uid-3-0", "GPU-1", "default/mine") == device_id("uid-3-0")
     edits = written(tmp_path, "uid-3-0")["uid-3-0"]
     assert edits["deviceNodes"][-1] == {"path": "/dev/nvidia1"}
     assert SHIM not in mounts(edits)

@@ -419,6 +419,41 @@ def test_claims_that_the_cluster_has_no_more_are_ended_and_others_are_not(
     scenario(steps)
 
 
+def test_an_administrator_s_file_goes_with_the_claim(scenario: Callable[[Steps], None]) -> None:
+    async def steps(world: DraWorld, kubelet: Kubelet) -> None:
+        for name in ("kept", "deleted"):
+            world.allocate(name, {"device": "gpu-0-admin", "adminAccess": True})
+        await kubelet.prepare("kept", "deleted")
+        world.cdi.agree(())
+        claims = world.driver()._claims  # pyright: ignore[reportPrivateUsage]
+        await sweep(world.server, claims)
+        assert len(world.cdi.present()) == 2
+        world.small.remove(f"{CLAIMS}/deleted")
+        await sweep(world.server, claims)
+        assert world.cdi.present() == {"uid-of-kept-0"}
+
+    scenario(steps)
+
+
+def test_a_share_has_the_id_that_the_scheduler_gave_it_where_that_is_free(
+    scenario: Callable[[Steps], None],
+) -> None:
+    async def steps(world: DraWorld, kubelet: Kubelet) -> None:
+        chosen = "0f0e0d0c-0b0a-4908-8706-050403020100"
+        world.allocate("mine", share(shareID=chosen))
+        world.allocate("same", share(shareID=chosen))
+        world.allocate("odd", share(shareID="../../etc"))
+        await kubelet.prepare("mine")
+        answers = await kubelet.prepare("same", "odd")
+        (mine,), (same,), (odd,) = (world.held(name) for name in ("mine", "same", "odd"))
+        assert mine.id == chosen == Path(mine.directory).name
+        assert len({mine.id, same.id, odd.id}) == 3
+        assert Path(odd.directory).parent == Path(mine.directory).parent
+        assert answers["odd"].devices[0].share_id == "../../etc"
+
+    scenario(steps)
+
+
 def leave_behind(path: Path) -> None:
     """As a driver does that is killed."""
     path.touch()

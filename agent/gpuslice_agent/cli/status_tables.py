@@ -58,7 +58,13 @@ def _heading(snapshot: Snapshot) -> Text:
 def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+        # The long id of a claim's share folds, so that all of it can be read.
+        table.add_column(
+            column,
+            justify="right" if column in right else "left",
+            no_wrap=column != "Share",
+            overflow="fold" if column == "Share" else "ellipsis",
+        )
     return table
 
 

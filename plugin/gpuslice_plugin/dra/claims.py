@@ -1,5 +1,6 @@
 """A ResourceClaim as the API server has it, and the places on GPUs that it was allocated: pure."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -22,6 +23,8 @@ from gpuslice_plugin.dra.names import CORES, DRIVER, MEMORY, Kind, device_name
 from gpuslice_plugin.dra.share_config import ShareConfig, decode, merged
 from gpuslice_plugin.errors import ClaimError
 from gpuslice_plugin.quantity import parse
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # so the scheduler makes share ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,12 @@ def placements(
 ) -> tuple[Placement, ...]:
     """One for each result that is owned: admin access takes nothing from anybody."""
     return tuple(
-        Placement(gpu.uuid, _limits(result, gpu, default_policy), _owner(claim, result))
+        Placement(
+            gpu.uuid,
+            _limits(result, gpu, default_policy),
+            _owner(claim, result),
+            result.share_id if UUID.fullmatch(result.share_id) else "",
+        )
         for result in claim.results
         if not result.admin
         for gpu in (gpu_of(result, cards),)

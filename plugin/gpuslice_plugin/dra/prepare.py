@@ -91,6 +91,15 @@ class Claims:
                 found.setdefault(reference, []).append(share)
         return {reference: tuple(shares) for reference, shares in found.items()}
 
+    def administering(self) -> set[ClaimReference]:
+        """The claims that were given a GPU without a share."""
+        found: set[ClaimReference] = set()
+        for name in self._cdi.present():
+            if holder := self._cdi.holder(name):
+                namespace, _, claim = holder.partition("/")
+                found.add(ClaimReference(namespace, claim, name.rpartition("-")[0]))
+        return found
+
     async def prepare(self, reference: ClaimReference, within: float) -> tuple[Prepared, ...]:
         """ClaimError: never as it is written; NotReadyError: not `within` these seconds, but it
         goes on.
@@ -180,7 +189,9 @@ class Claims:
             name = cdi_name(claim.reference.uid, result.position)
             share = of_device.get(name)
             if share is None:  # admin access
-                device = self._cdi.write_bare(name, gpu_of(result, cards).uuid)
+                device = self._cdi.write_bare(
+                    name, gpu_of(result, cards).uuid, str(claim.reference)
+                )
             else:
                 device = self._cdi.write(name, [share])
             one = Prepared(result.request, result.pool, result.device, result.share_id, device)

@@ -1,4 +1,4 @@
-"""Ends what was forgotten: shares of claims that the cluster no longer has."""
+"""Ends what was forgotten: shares and CDI files of claims that the cluster no longer has."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ INTERVAL_SECONDS = 600.0
 
 async def sweep(server: ApiServer, claims: Claims) -> None:
     """Leaves alone whatever the API server does not speak of clearly."""
-    for reference in claims.held():
+    for reference in claims.held().keys() | claims.administering():
         try:
             is_over = await _is_over(server, reference)
         except ApiError as error:
