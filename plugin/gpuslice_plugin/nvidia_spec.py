@@ -27,6 +27,8 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Which device file opens which instance: `gpu0/gi1/ci0/access 13`. By GPU minor; the GPU's own file
 # opens nothing without those of the instances. Not there: a driver that has no such files.
 MINORS = Path("/proc/driver/nvidia-caps/mig-minors")
+MAJORS = Path("/proc/devices")
+CAPABILITIES = "nvidia-caps"  # the driver's name for them
 CAPABILITY = "/dev/nvidia-caps/nvidia-cap{}"
 
 Edits = Mapping[str, Any]
@@ -45,9 +47,12 @@ class NvidiaSpec:
 class NvidiaSpecs:
     """The specs of the node, read again when a file has changed: a driver was replaced."""
 
-    def __init__(self, directories: Sequence[Path], minors: Path = MINORS) -> None:
+    def __init__(
+        self, directories: Sequence[Path], minors: Path = MINORS, majors: Path = MAJORS
+    ) -> None:
         self._directories = tuple(directories)
         self._minors = minors
+        self._majors = majors
         self._read: dict[Path, tuple[tuple[int, int], NvidiaSpec | None]] = {}
 
     def of_gpu(self, gpu: Gpu) -> tuple[str, Edits, Edits]:
@@ -62,16 +67,25 @@ class NvidiaSpecs:
         return version, common, {**own, "deviceNodes": nodes}
 
     def _capabilities(self, device: MigDevice) -> list[Edits]:
-        try:
-            lines = self._minors.read_text().splitlines()
-        except OSError:
+        minors = {name: int(number) for name, number in _pairs(self._minors)}
+        if not minors:
             return []
-        minors = dict(line.split() for line in lines if len(line.split()) == 2)
         instance = f"gpu{device.gpu_minor}/gi{device.gpu_instance}"
         wanted = (f"{instance}/access", f"{instance}/ci{device.compute_instance}/access")
         if missing := [name for name in wanted if name not in minors]:
             raise CdiError(f"{self._minors} has no {missing[0]}: the driver is another now.")
-        return [{"path": CAPABILITY.format(minors[name])} for name in wanted]
+        major = next((int(one) for one, name in _pairs(self._majors) if name == CAPABILITIES), 0)
+        # With its numbers, for nobody makes these files on the host before somebody needs them.
+        return [
+            {
+                "path": CAPABILITY.format(minors[name]),
+                "type": "c",
+                "major": major,
+                "minor": minors[name],
+                "permissions": "r",
+            }
+            for name in wanted
+        ]
 
     def of_device(self, *names: str) -> tuple[str, Edits, Edits]:
         """By the first of these names that a spec knows: nvidia-ctk can use any of several."""
@@ -137,3 +151,12 @@ def read(path: Path) -> NvidiaSpec | None:
 
 def _from_yaml(text: bytes) -> Any:
     return yaml.load(text, Loader)
+
+
+def _pairs(path: Path) -> Iterator[list[str]]:
+    """The lines of two words of a file of the kernel; none where it is not there."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return
+    yield from (words for line in lines if len(words := line.split()) == 2)

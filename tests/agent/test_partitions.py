@@ -4,12 +4,15 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpuslice_agent.enforcement import Partitions
 from gpuslice_agent.errors import AllocationError
+from gpuslice_agent.mig import MigPolicy
 from gpuslice_agent.model import ShareState
 from gpuslice_agent.simulation import SimNode
 
@@ -122,6 +125,26 @@ def test_partitions_of_others_are_left_as_they_are(state: Path, node: SimNode) -
         assert [device.place.start for device in there.devices] == [2, 6]
 
     run(state, node, test)
+
+
+def test_partitions_of_others_are_reported_once_and_block_their_gpu(
+    state: Path, node: SimNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(world: MigNode) -> None:
+        cut_by_hand(node, 0, world.place("1g.10gb", 3))
+        partitions = Partitions(world.nvml, MigPolicy.ON_DEMAND)
+        gpu = replace(world.gpus[0], reading=await world.nvml.read(world.gpus[0].uuid))
+        for _ in range(2):
+            judged = partitions.judged(gpu, frozenset())
+            assert judged.partitioned
+            assert [one.place.start for one in judged.foreign_partitions] == [3]
+        ours = partitions.judged(gpu, frozenset({(gpu.uuid, 3)}))
+        assert not ours.partitioned and ours.foreign_partitions == ()
+        never = Partitions(world.nvml, MigPolicy.OFF).judged(gpu, frozenset({(gpu.uuid, 3)}))
+        assert never.partitioned
+
+    run(state, node, test)
+    assert caplog.text.count("MIG partition of no share found, left as it is") == 1
 
 
 def test_a_gpu_in_use_is_not_put_into_mig_mode(state: Path, node: SimNode) -> None:

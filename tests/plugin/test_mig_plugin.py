@@ -64,7 +64,8 @@ def nvidia(tmp_path: Path) -> NvidiaSpecs:
     (tmp_path / "nvidia").mkdir()
     (tmp_path / "nvidia" / "nvidia.json").write_text(json.dumps(document))
     (tmp_path / "mig-minors").write_text(MINORS)
-    return NvidiaSpecs([tmp_path / "nvidia"], tmp_path / "mig-minors")
+    (tmp_path / "devices").write_text("Character devices:\n  1 mem\n235 nvidia-caps\n")
+    return NvidiaSpecs([tmp_path / "nvidia"], tmp_path / "mig-minors", tmp_path / "devices")
 
 
 @pytest.fixture
@@ -127,6 +128,7 @@ def test_its_cdi_file_opens_the_partition_and_no_other(tmp_path: Path, spec: Spe
         "/dev/nvidia-caps/nvidia-cap30",
         "/dev/nvidia-caps/nvidia-cap31",
     ]
+    assert edits["deviceNodes"][2]["major"] == 235 and edits["deviceNodes"][2]["minor"] == 30
     assert spec.agree([]) and spec.present() == {"MIG-0"}
 
 

@@ -69,10 +69,13 @@ class Partitions:
             self._gone.discard(share.id)
             try:
                 there = await self._nvml.partitions(share.gpu_uuid)
+                device = device_at(share, there.devices)
+                if device is None and self._policy is MigPolicy.OFF:
+                    raise PartitionError("No MIG partitions are made on this node: mig is off.")
                 if not there.enabled:
                     await self._nvml.set_mig_mode(share.gpu_uuid, True)
                     log.info("MIG mode switched on uuid=%s", share.gpu_uuid)
-                if (device := device_at(share, there.devices)) is None:
+                if device is None:
                     there = await self._nvml.make_partition(share.gpu_uuid, place)
                     device = device_at(share, there.devices)
             except NvmlError as error:
