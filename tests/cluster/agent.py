@@ -16,7 +16,7 @@ from . import keeper
 from .api import Object
 from .control_plane import NODE_NAME, ControlPlane
 from .node import REPOSITORY, Node, Process
-from .simulated_gpus import SimulatedGpus
+from .simulated_gpus import DIRECTORY, SimulatedGpus
 
 MANIFESTS = REPOSITORY / "deploy/base"
 NAMESPACE = "gpuslice"
@@ -83,6 +83,7 @@ class Agent:
             "state_dir": STATE,
             "cgroup_root": f"/{keeper.cgroup_of(self.node.folder)}",
             "poll_interval": 0.2,
+            "kmsg": DIRECTORY / "kmsg",
         }
 
     def _variables(self) -> dict[str, str]:
