@@ -43,7 +43,8 @@ def well(cluster: Cluster) -> Iterator[None]:
 
 def condition(cluster: Cluster) -> Object:
     conditions = cluster.node_status().get("conditions", [])
-    return next((one for one in conditions if one["type"] == TYPE), {})
+    none: Object = {}
+    return next((one for one in conditions if one["type"] == TYPE), none)
 
 
 def status(cluster: Cluster) -> str:
