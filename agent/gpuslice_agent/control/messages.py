@@ -50,6 +50,7 @@ def request_to_message(request: ShareRequest) -> pb.CreateRequest:
         owner=request.owner.name,
         placement=request.placement or "",
         count=request.count,
+        whole=request.whole,
     )
 
 
@@ -65,6 +66,7 @@ def request_from_message(message: pb.CreateRequest) -> ShareRequest:
         weight=message.weight or 1,
         placement=Order(message.placement) if message.placement else None,
         owner=Owner(name=message.owner, pid=message.owner_pid),
+        whole=message.whole,
     )
 
 

@@ -111,6 +111,7 @@ class CreateRequest(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
     cores: _builtins.int
     """percent of GPU time, 0..100"""
     memory_bytes: _builtins.int
@@ -126,6 +127,8 @@ class CreateRequest(_message.Message):
     """binpack | spread | topology; empty: the agent's default"""
     count: _builtins.int
     """with no gpus: how many shares, each on a GPU of its own; 0: 1"""
+    whole: _builtins.bool
+    """the GPU itself, without shim and files; no size beside it"""
     @_builtins.property
     def gpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """NVML indices or UUIDs; empty: the agent places one share"""
@@ -143,10 +146,11 @@ class CreateRequest(_message.Message):
         owner: _builtins.str = ...,
         placement: _builtins.str = ...,
         count: _builtins.int = ...,
+        whole: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cores", b"_cores", "_memory_bytes", b"_memory_bytes", "cores", b"cores", "memory_bytes", b"memory_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cores", b"_cores", "_memory_bytes", b"_memory_bytes", "cores", b"cores", "count", b"count", "gpus", b"gpus", "memory_bytes", b"memory_bytes", "owner", b"owner", "owner_pid", b"owner_pid", "placement", b"placement", "policy", b"policy", "priority", b"priority", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cores", b"_cores", "_memory_bytes", b"_memory_bytes", "cores", b"cores", "count", b"count", "gpus", b"gpus", "memory_bytes", b"memory_bytes", "owner", b"owner", "owner_pid", b"owner_pid", "placement", b"placement", "policy", b"policy", "priority", b"priority", "weight", b"weight", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cores: _TypeAlias = _typing.Literal["cores"]  # noqa: Y015
     _WhichOneofArgType__cores: _TypeAlias = _typing.Literal["_cores", b"_cores"]  # noqa: Y015
