@@ -67,6 +67,7 @@ bash_step cudart 90 tests tests/gpu/test_cudart.py
 bash_step assumptions 60 keep gpu_assumptions.json '"$python"' '"$bundle/bench/gpu_assumptions.py"'
 bash_step costs 80 keep gpu_costs.json '"$python"' '"$bundle/bench/gpu_costs.py"' --programs '"$GPUSLICE_TEST_PROGRAMS"'
 bash_step entry 100 tests tests/gpu/test_entry.py
+bash_step diag 60 tests tests/gpu/test_diag.py
 bash_step demo 60 '"$python"' -m gpuslice_agent.cli demo --real
 
 echo "=== done after ${SECONDS} s; failed: ${failed[*]:-nothing}"

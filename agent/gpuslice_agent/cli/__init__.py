@@ -12,7 +12,7 @@ import click
 from gpuslice_agent.cli.program import CommandError
 from gpuslice_agent.errors import ConfigError, GpusliceError, RequestError
 
-COMMANDS = ("agent", "demo", "health", "run", "sim", "status", "topo", "xid")
+COMMANDS = ("agent", "demo", "diag", "health", "run", "sim", "status", "topo", "xid")
 
 
 class LazyGroup(click.Group):

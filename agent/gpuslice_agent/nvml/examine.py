@@ -35,6 +35,7 @@ def examine(uuid: str) -> Vitals:
         nvlinks_up=_links_up(handle),
         pcie_width=_or_none(nvml.nvmlDeviceGetCurrPcieLinkWidth, handle),
         pcie_width_max=_or_none(nvml.nvmlDeviceGetMaxPcieLinkWidth, handle),
+        pcie_gen_max=_or_none(nvml.nvmlDeviceGetMaxPcieLinkGeneration, handle),
         clock_reasons=_or_none(nvml.nvmlDeviceGetCurrentClocksEventReasons, handle),
         energy_mj=_or_none(nvml.nvmlDeviceGetTotalEnergyConsumption, handle),
         serial=_text(_or_none(nvml.nvmlDeviceGetSerial, handle)),

@@ -20,6 +20,7 @@ class Vitals(msgspec.Struct, frozen=True):
     nvlinks_up: int | None = None
     pcie_width: int | None = None
     pcie_width_max: int | None = None
+    pcie_gen_max: int | None = None  # with this slot; an idle link is slower
     clock_reasons: int | None = None  # bits
     energy_mj: int | None = None  # since the driver was loaded: less than before means a new start
     serial: str = ""
