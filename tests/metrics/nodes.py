@@ -5,6 +5,7 @@ from dataclasses import replace
 from prometheus_client import CollectorRegistry
 
 from gpuslice_agent.entities import XidCount, gpu_entity, pci_address
+from gpuslice_agent.mig import MigDevice, MigPlace
 from gpuslice_agent.model import (
     Gpu,
     GpuProcess,
@@ -26,6 +27,11 @@ GIB = 1 << 30
 CODES = (13, 31, 43, 45, 63, 74, 79, 94, 95, 119)  # more than any GPU has seen
 
 
+def partition(card: int, number: int) -> MigDevice:
+    place = MigPlace(19, "1g.10gb", number, 1)
+    return MigDevice(f"MIG-{card}-{number}", "1g.10gb", place, 10 * GIB, card, number + 7)
+
+
 def gpu(index: int) -> Gpu:
     return Gpu(
         index,
@@ -44,6 +50,8 @@ def gpu(index: int) -> Gpu:
             energy_joules=1234.5,
             pcie_replays=3,
             processes=(GpuProcess(7, GIB),),
+            mig=True,
+            mig_devices=tuple(partition(index, number) for number in range(7)),
         ),
         health=Health(HealthState.HEALTHY),
         strangers=tuple(Process(pid=pid, name="x", memory_bytes=pid) for pid in range(1, 101)),

@@ -10,7 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gpuslice_agent.config import Config
 from gpuslice_agent.errors import PublishError
+from gpuslice_agent.mig import MigDevice, MigPlace
 from gpuslice_agent.model import (
+    Limits,
     Owner,
     OwnerKind,
     Process,
@@ -115,6 +117,23 @@ def test_only_the_largest_strangers_are_named_and_all_are_counted() -> None:
         size for (name, _), size in samples.items() if name == "gpuslice_stranger_memory_bytes"
     ]
     assert (len(named), min(named)) == (20, 81 * GIB)
+
+
+def test_a_partition_names_the_pod_that_has_it() -> None:
+    place = MigPlace(19, "1g.10gb", 4, 1)
+    mine = MigDevice("MIG-1", "1g.10gb", place, 10 * GIB, 0, 7)
+    free = replace(mine, uuid="MIG-2", gpu_instance=8)
+    card = gpu(reading=Reading(mig=True, mig_devices=(mine, free)))
+    owner = Owner("claim", namespace="team", pod="chat-0", container="main")
+    held = replace(share(card), owner=owner, mig=mine, limits=Limits(0, 10 * GIB, mig=place))
+    samples = scraped(node(card, shares=(held,)))
+    assert value(samples, "gpuslice_gpu_mig_mode", uuid=card.uuid) == 1
+    pods = {
+        dict(labels)["mig_uuid"]: (dict(labels)["pod"], size)
+        for (name, labels), size in samples.items()
+        if name == "gpuslice_mig_memory_bytes"
+    }
+    assert pods == {"MIG-1": ("chat-0", 10 * GIB), "MIG-2": ("", 10 * GIB)}
 
 
 def test_a_label_may_hold_anything() -> None:

@@ -1,6 +1,6 @@
 """/metrics from the current Snapshot: NVML is never asked for a scrape.
 
-gpus, shares and health say what is on the page by our names, dcgm and hami by those of others;
+gpus, mig, shares and health say what is on the page by our names, dcgm and hami by those of others;
 families and page write it, server hands it out.
 """
 

@@ -9,6 +9,7 @@ from gpuslice_agent.publish.metrics.families import Family
 from gpuslice_agent.publish.metrics.gpus import of_gpus, of_node
 from gpuslice_agent.publish.metrics.hami import of_hami
 from gpuslice_agent.publish.metrics.health import of_health
+from gpuslice_agent.publish.metrics.mig import of_partitions
 from gpuslice_agent.publish.metrics.page import Describe
 from gpuslice_agent.publish.metrics.shares import of_shares
 
@@ -23,6 +24,7 @@ def content(compatibility: str = "", node: str = "") -> Describe:
     def describe(snapshot: Snapshot) -> Iterable[Family]:
         yield from of_node(snapshot)
         yield from of_gpus(snapshot)
+        yield from of_partitions(snapshot)
         yield from of_shares(snapshot)
         yield from of_health(snapshot)
         for of in wanted:

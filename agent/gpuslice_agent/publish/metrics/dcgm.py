@@ -83,8 +83,13 @@ def _card(snapshot: Snapshot, gpu: Gpu, node: str) -> str:
 
 
 def _only_pod(snapshot: Snapshot, gpu: Gpu) -> str:
-    whole = [one for one in snapshot.shares if one.gpu_uuid == gpu.uuid and one.limits.whole]
-    return _pod(whole[0]) if whole else ""
+    held = (one for one in snapshot.shares if one.gpu_uuid == gpu.uuid)
+    whole = next((one for one in held if _is_whole_gpu(one)), None)
+    return _pod(whole) if whole else ""
+
+
+def _is_whole_gpu(share: Share) -> bool:
+    return share.limits.whole and share.limits.mig is None
 
 
 def _pod(share: Share) -> str:
@@ -133,7 +138,7 @@ def _by_container(snapshot: Snapshot, gpu: Gpu) -> dict[str, _Use]:
     uses: dict[str, _Use] = {}
     for share in snapshot.shares:
         pod = _pod(share)
-        if share.gpu_uuid == gpu.uuid and pod and not share.limits.whole:
+        if share.gpu_uuid == gpu.uuid and pod and not _is_whole_gpu(share):
             use = uses.setdefault(pod, _Use())
             use.busy_ratio += share.usage.busy_ratio
             use.bytes += share.usage.used_bytes

@@ -38,6 +38,7 @@ OF_CONTAINER: tuple[tuple[str, str, Callable[[Share], float | None]], ...] = (
 
 def of_hami(snapshot: Snapshot, node: str) -> Iterable[Family]:
     yield from _of_gpus(snapshot, node)
+    yield _of_partitions(snapshot, node)
     containers = tuple(_containers(snapshot, node))
     for name, text, value_of in OF_CONTAINER:
         yield Family(name, text).add_each((label, value_of(share)) for share, label in containers)
@@ -63,6 +64,21 @@ def _of_gpus(snapshot: Snapshot, node: str) -> Iterable[Family]:
         for family, value in zip(families.values(), _values(snapshot, gpu), strict=True):
             family.add(value, f"{label},{ZONE}")
     yield from families.values()
+
+
+def _of_partitions(snapshot: Snapshot, node: str) -> Family:
+    family = Family("hami_mig_device_info", "A MIG partition.")
+    for gpu in snapshot.gpus:
+        for device in gpu.reading.mig_devices:
+            card = labels(node=node, device_index=gpu.index, device_uuid=gpu.uuid)
+            what = labels(
+                mig_uuid=device.uuid,
+                profile=device.name,
+                gpu_instance_id=device.gpu_instance,
+                compute_instance_id=device.compute_instance,
+            )
+            family.add(1, f"{card},{what},{ZONE}")
+    return family
 
 
 def _values(snapshot: Snapshot, gpu: Gpu) -> tuple[float | None, ...]:

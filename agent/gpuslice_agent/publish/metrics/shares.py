@@ -88,6 +88,7 @@ def _about(share: Share) -> str:
         pod_uid=share.owner.pod_uid,
         claim=share.owner.claim,
         whole=str(share.limits.whole).lower(),
+        mig_uuid=share.mig.uuid if share.mig else "",
         policy=share.limits.policy.value,
         priority=share.limits.priority.value,
         state=share.state.value,
