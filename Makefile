@@ -5,7 +5,8 @@
 #   make test           lint, the C tests (plain and under sanitizers), the Python tests
 #   make lint           what `make test` checks first
 #   make stress         tenants and agents killed at random, for GPUSLICE_STRESS_SECONDS (600)
-#   make bench          every figure in docs/performance.md
+#   make bench          the figures in docs/performance.md
+#   make cluster-bench  those of them that need a cluster, see tests/cluster/README.md
 #   make gpu-test       tests and benches on this machine's GPU, see docs/gpu-tests.md
 #   make gpu-bundle     dist/gpu-bundle: the same for a machine that has a GPU and no way out
 #   make cluster        Kubernetes on this machine with the agent on a simulated node; left running
@@ -16,7 +17,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test lint lint-python lint-c lint-generated test-native test-sanitizers test-python stress bench release-shim \
+.PHONY: demo test lint lint-python lint-c lint-generated test-native test-sanitizers test-python stress bench cluster-bench release-shim \
         cluster cluster-down cluster-test gpu-bundle gpu-test install clean
 
 PYTHON ?= python3
@@ -148,7 +149,7 @@ cluster-test: $(VENV)/.installed $(VENV)/.dev-tools
 # -- the rest --------------------------------------------------------------------------------------------------------
 
 # Each bench prints for people on stderr and leaves its figures in bench/results. Those of a real GPU: gpu-test.
-BENCHES = $(filter-out gpu_%,$(basename $(notdir $(shell grep -l pairs.report bench/*.py))))
+BENCHES = $(filter-out gpu_% kubernetes_%,$(basename $(notdir $(shell grep -l pairs.report bench/*.py))))
 bench: $(VENV)/.installed $(VENV)/.dev-tools release-shim
 	mkdir -p bench/results build/bench
 	for bench in $(BENCHES); do \
@@ -156,6 +157,10 @@ bench: $(VENV)/.installed $(VENV)/.dev-tools release-shim
 	    mv build/bench/$$bench.json bench/results/; \
 	done
 	python bench/document.py
+
+cluster-bench: BENCHES = kubernetes_cost kubernetes_watches
+cluster-bench: export PYTHONPATH = $(CURDIR)
+cluster-bench: bench
 
 release-shim: $(VENV)/.installed $(VENV)/.ziglang
 	native/release/build.sh $(CURDIR)/$(BIN)/python

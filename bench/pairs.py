@@ -8,6 +8,7 @@ the median over the pairs with its 95 % interval (bootstrap over pairs), and wha
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import random
@@ -29,16 +30,23 @@ class Interval:
         return f"{self.median:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
-def median_interval(values: Sequence[float], rounds: int = 2000, seed: int = 1) -> Interval:
+def median_interval(values: Sequence[float]) -> Interval:
     """The median of `values` with the 95 % interval of a bootstrap over them."""
+    return _interval(values, statistics.median)
+
+
+def _interval(
+    values: Sequence[float],
+    of: Callable[[Sequence[float]], float],
+    rounds: int = 2000,
+    seed: int = 1,
+) -> Interval:
     source = random.Random(seed)
-    medians = sorted(
-        statistics.median(source.choices(values, k=len(values))) for _ in range(rounds)
-    )
+    found = sorted(of(source.choices(values, k=len(values))) for _ in range(rounds))
     return Interval(
-        median=statistics.median(values),
-        low=medians[int(rounds * 0.025)],
-        high=medians[int(rounds * 0.975) - 1],
+        median=of(values),
+        low=found[int(rounds * 0.025)],
+        high=found[int(rounds * 0.975) - 1],
     )
 
 
@@ -82,6 +90,17 @@ class Figure:
 
 def figure(name: str, unit: str, values: Sequence[float], asked: str = "") -> Figure:
     return Figure(name, unit, median_interval(values), len(values), asked)
+
+
+def quantile_figure(
+    name: str, unit: str, values: Sequence[float], quantile: float, asked: str = ""
+) -> Figure:
+    """With a quantile in the median's place, which the name has to say."""
+
+    def of(some: Sequence[float]) -> float:
+        return sorted(some)[math.ceil(quantile * len(some)) - 1]
+
+    return Figure(name, unit, _interval(values, of), len(values), asked)
 
 
 def report(bench: str, gpu: str, figures: Sequence[Figure]) -> None:
