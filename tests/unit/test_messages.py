@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gpuslice_agent.control import messages
+from gpuslice_agent.mig import MigPlace
 from gpuslice_agent.model import (
     GpuPath,
     Health,
@@ -68,7 +69,8 @@ def test_a_snapshot_arrives_as_it_was_sent() -> None:
         claim="gpu",
         claim_uid="uid-3",
     )
-    whole = Limits(100, 5, overcommit=Overcommit.SWAP, whole=True)
+    place = MigPlace(19, "1g.10gb", 3, 1)
+    whole = Limits(100, 5, overcommit=Overcommit.SWAP, whole=True, mig=place)
     claimed = replace(share(on, id="two"), owner=owner, limits=whole)
     sick = replace(gpu(1), health=Health(HealthState.UNHEALTHY, "hung"))
     sent = replace(node(on, sick, shares=(held, claimed)), simulated=True, cuda_version="13.0")

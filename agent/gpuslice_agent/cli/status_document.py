@@ -58,6 +58,7 @@ def _share(share: Share, snapshot: Snapshot) -> dict[str, object]:
         "weight": limits.weight,
         "overcommit": limits.overcommit.value,
         "whole": limits.whole,
+        "mig": None if limits.mig is None else limits.mig.profile,
         "owner": share.owner.name,
         "owner_pid": share.owner.pid,
         "kind": share.owner.kind.value,

@@ -8,6 +8,7 @@ from gpuslice_agent.model import (
     Gpu,
     GpuPath,
     HealthState,
+    Limits,
     OwnerKind,
     Process,
     Share,
@@ -101,14 +102,21 @@ def _share_table(snapshot: Snapshot) -> Table:
             share.id,
             _gpu_index(share, snapshot),
             _cut(share.owner.name),
-            "whole" if limits.whole else f"{usage.busy_ratio:.0%} of {limits.cores} %",
-            "whole" if limits.whole else f"{size(usage.used_bytes)} / {size(limits.memory_bytes)}",
+            _whole(limits) or f"{usage.busy_ratio:.0%} of {limits.cores} %",
+            _whole(limits) or f"{size(usage.used_bytes)} / {size(limits.memory_bytes)}",
             limits.policy,
             limits.priority,
             usage.pacing,
             _state(share),
         )
     return table
+
+
+def _whole(limits: Limits) -> str:
+    """What nobody else has a part of; empty: a share."""
+    if limits.mig is not None:
+        return f"MIG {limits.mig.profile}"
+    return "whole" if limits.whole else ""
 
 
 def _pod_table(snapshot: Snapshot) -> Table:

@@ -1,10 +1,12 @@
 """Between the model and the messages of the control API, both ways."""
 
+from dataclasses import asdict
 from typing import Literal
 
 import msgspec
 
 from gpuslice_agent.entities import NodeHealth
+from gpuslice_agent.mig import MigPlace
 from gpuslice_agent.model import (
     Gpu,
     GpuPath,
@@ -157,6 +159,7 @@ def share_to_message(share: Share, gpu_index: int) -> pb.Share:
         weight=share.limits.weight,
         overcommit=share.limits.overcommit,
         whole=share.limits.whole,
+        mig=_partition_to_message(share.limits.mig),
         held_by=owner_to_message(share.owner),
         owner=share.owner.name,
         owner_pid=share.owner.pid,
@@ -174,6 +177,14 @@ def share_to_message(share: Share, gpu_index: int) -> pb.Share:
     )
 
 
+def _partition_to_message(place: MigPlace | None) -> pb.Partition | None:
+    return None if place is None else pb.Partition(**asdict(place))
+
+
+def _partition(message: pb.Partition) -> MigPlace:
+    return MigPlace(message.profile_id, message.profile, message.start, message.slices)
+
+
 def share_from_message(message: pb.Share) -> Share:
     return Share(
         id=message.id,
@@ -186,6 +197,7 @@ def share_from_message(message: pb.Share) -> Share:
             weight=message.weight,
             overcommit=Overcommit(message.overcommit) if message.overcommit else Overcommit.OFF,
             whole=message.whole,
+            mig=_partition(message.mig) if message.HasField("mig") else None,
         ),
         owner=_owner(message.owner, message.owner_pid, message.held_by),
         created_at=message.created_at,

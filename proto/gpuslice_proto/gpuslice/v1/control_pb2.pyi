@@ -403,6 +403,39 @@ class Owner(_message.Message):
 Global___Owner: _TypeAlias = Owner  # noqa: Y015
 
 @_typing.final
+class Partition(_message.Message):
+    """A whole MIG partition of the GPU."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    PROFILE_ID_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
+    profile: _builtins.str
+    """1g.10gb"""
+    profile_id: _builtins.int
+    """NVML's"""
+    start: _builtins.int
+    """the first memory slice"""
+    slices: _builtins.int
+    def __init__(
+        self,
+        *,
+        profile: _builtins.str = ...,
+        profile_id: _builtins.int = ...,
+        start: _builtins.int = ...,
+        slices: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "profile_id", b"profile_id", "slices", b"slices", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Partition: _TypeAlias = Partition  # noqa: Y015
+
+@_typing.final
 class Share(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -430,6 +463,7 @@ class Share(_message.Message):
     HELD_BY_FIELD_NUMBER: _builtins.int
     WHOLE_FIELD_NUMBER: _builtins.int
     OVERCOMMIT_FIELD_NUMBER: _builtins.int
+    MIG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     gpu_uuid: _builtins.str
     gpu_index: _builtins.int
@@ -465,6 +499,10 @@ class Share(_message.Message):
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Process]: ...
     @_builtins.property
     def held_by(self) -> Global___Owner: ...
+    @_builtins.property
+    def mig(self) -> Global___Partition:
+        """unset: of the GPU itself"""
+
     def __init__(
         self,
         *,
@@ -492,10 +530,11 @@ class Share(_message.Message):
         held_by: Global___Owner | None = ...,
         whole: _builtins.bool = ...,
         overcommit: _builtins.str = ...,
+        mig: Global___Partition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["held_by", b"held_by"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held_by", b"held_by", "mig", b"mig"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_ns", b"busy_ns", "busy_ratio", b"busy_ratio", "cores", b"cores", "created_at", b"created_at", "directory", b"directory", "gpu_index", b"gpu_index", "gpu_uuid", b"gpu_uuid", "held_by", b"held_by", "id", b"id", "memory_bytes", b"memory_bytes", "over_bytes", b"over_bytes", "overcommit", b"overcommit", "owner", b"owner", "owner_pid", b"owner_pid", "pacing", b"pacing", "policy", b"policy", "priority", b"priority", "processes", b"processes", "state", b"state", "throttled", b"throttled", "throttled_ns", b"throttled_ns", "used_bytes", b"used_bytes", "weight", b"weight", "whole", b"whole"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_ns", b"busy_ns", "busy_ratio", b"busy_ratio", "cores", b"cores", "created_at", b"created_at", "directory", b"directory", "gpu_index", b"gpu_index", "gpu_uuid", b"gpu_uuid", "held_by", b"held_by", "id", b"id", "memory_bytes", b"memory_bytes", "mig", b"mig", "over_bytes", b"over_bytes", "overcommit", b"overcommit", "owner", b"owner", "owner_pid", b"owner_pid", "pacing", b"pacing", "policy", b"policy", "priority", b"priority", "processes", b"processes", "state", b"state", "throttled", b"throttled", "throttled_ns", b"throttled_ns", "used_bytes", b"used_bytes", "weight", b"weight", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
