@@ -119,6 +119,13 @@ def test_only_the_largest_strangers_are_named_and_all_are_counted() -> None:
     assert (len(named), min(named)) == (20, 81 * GIB)
 
 
+def test_what_no_shim_measures_has_no_sample() -> None:
+    whole = replace(share(ON), limits=Limits(100, 80 * GIB, whole=True))
+    names = {name for name, _ in scraped(node(ON, shares=(whole,)))}
+    assert "gpuslice_share_memory_limit_bytes" in names
+    assert not names & {"gpuslice_share_busy_seconds_total", "gpuslice_share_memory_used_bytes"}
+
+
 def test_a_partition_names_the_pod_that_has_it() -> None:
     place = MigPlace(19, "1g.10gb", 4, 1)
     mine = MigDevice("MIG-1", "1g.10gb", place, 10 * GIB, 0, 7)

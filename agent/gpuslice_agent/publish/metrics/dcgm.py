@@ -138,7 +138,7 @@ def _by_container(snapshot: Snapshot, gpu: Gpu) -> dict[str, _Use]:
     uses: dict[str, _Use] = {}
     for share in snapshot.shares:
         pod = _pod(share)
-        if share.gpu_uuid == gpu.uuid and pod and not _is_whole_gpu(share):
+        if share.gpu_uuid == gpu.uuid and pod and not share.limits.whole:
             use = uses.setdefault(pod, _Use())
             use.busy_ratio += share.usage.busy_ratio
             use.bytes += share.usage.used_bytes

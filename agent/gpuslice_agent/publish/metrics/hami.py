@@ -102,7 +102,7 @@ def _containers(snapshot: Snapshot, node: str) -> Iterable[tuple[Share, str]]:
     counted: dict[tuple[str, str, str], int] = {}
     for share in snapshot.shares:
         owner = share.owner
-        if not owner.pod:
+        if not owner.pod or share.limits.whole:  # no shim measures what is whole
             continue
         key = (owner.namespace, owner.pod, owner.container)
         index = counted[key] = counted.get(key, -1) + 1

@@ -10,7 +10,7 @@ from gpuslice_agent.publish.metrics.families import Family, Kind, labels
 
 SECONDS = 1e-9
 
-Values = tuple[tuple[str, Kind, str, Callable[[Share], float]], ...]
+Values = tuple[tuple[str, Kind, str, Callable[[Share], float | None]], ...]
 
 OF_SHARE: Values = (
     (
@@ -23,7 +23,7 @@ OF_SHARE: Values = (
         "gpuslice_share_memory_used_bytes",
         Kind.GAUGE,
         "Memory charged to the share.",
-        lambda s: s.usage.used_bytes,
+        lambda s: s.usage.used_bytes if _is_measured(s) else None,
     ),
     (
         "gpuslice_share_memory_over_bytes",
@@ -41,19 +41,19 @@ OF_SHARE: Values = (
         "gpuslice_share_busy_seconds",
         Kind.COUNTER,
         "GPU time that the share used.",
-        lambda s: s.usage.busy_ns * SECONDS,
+        lambda s: s.usage.busy_ns * SECONDS if _is_measured(s) else None,
     ),
     (
         "gpuslice_share_throttled_seconds",
         Kind.COUNTER,
         "Time that threads of the share were held back at a launch.",
-        lambda s: s.usage.throttled_ns * SECONDS,
+        lambda s: s.usage.throttled_ns * SECONDS if _is_measured(s) else None,
     ),
     (
         "gpuslice_share_processes",
         Kind.GAUGE,
         "Processes that hold the share.",
-        lambda s: len(s.usage.processes),
+        lambda s: len(s.usage.processes) if _is_measured(s) else None,
     ),
 )
 
@@ -68,6 +68,11 @@ def of_shares(snapshot: Snapshot) -> Iterable[Family]:
     for share, label in labelled:
         info.add(1, f"{label},{_about(share)}")
     yield info
+
+
+def _is_measured(share: Share) -> bool:
+    """A whole GPU or MIG partition has no shim that would say; the GPU's own series do."""
+    return not share.limits.whole
 
 
 def share_labels(share: Share) -> str:
