@@ -67,7 +67,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     fault_catalogue: str = ""
     """Path of a file that is laid over our catalogue of faults; empty: none."""
     evict_from_lost_gpus: bool = False
-    """End the pods on a GPU that is lost, not only keep others away; those with claims by NoExecute."""
+    """End the pods on a GPU that is lost (with claims: by NoExecute), not only keep others away."""
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$")] = "info"
     private: bool = False
     """Started by `gpuslice run` for its user: ends with the last share and serves no metrics."""
