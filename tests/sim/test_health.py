@@ -4,7 +4,7 @@ import ctypes
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def _split(node: SimNode, words: tuple[str, ...]) -> list[str]:
 
 
 @contextmanager
-def agent(node: SimNode, state: Path, *arguments: str) -> Iterator[Client]:
+def agent(node: SimNode, state: Path, *arguments: str) -> Generator[Client]:
     environment = node.environment(os.environ)
     kmsg = () if "--kmsg" in arguments else ("--kmsg", str(node.path / "kmsg"))
     options = ("--state-dir", str(state), *kmsg, *arguments)
@@ -152,7 +152,7 @@ def test_a_storm_of_faults_is_few_words_and_its_loss_is_counted(
 
 def test_a_missing_log_is_named_and_nvml_tells_the_faults(node: SimNode, tmp_path: Path) -> None:
     with agent(node, tmp_path, "--kmsg", str(tmp_path / "nowhere")) as client:
-        wait(client, lambda now: any(why for name, why in now.health.sources), 10)
+        wait(client, lambda now: any(why for _, why in now.health.sources), 10)
         time.sleep(1)
         inject(node, "gpu=0", "xid", "95")
         snapshot = wait(client, is_in(EntityState.UNHEALTHY), SOON_SECONDS)
