@@ -178,6 +178,19 @@ class Cluster:
             there
         ) and bool(self.api.list("resourceslices"))
 
+    def start_agent(self, **settings: object) -> None:
+        """Returns once it serves and the kubelet knows its driver: until then pods with claims
+        fail for a minute."""
+        before = self.registrations()
+        self.agent.start(**settings)
+        wait("the kubelet to know the driver", lambda: self.registrations() > before)
+        self.wait_served()
+
+    def registrations(self) -> int:
+        """How often a kubelet has taken the driver of this node's agents."""
+        log = self.agent.process.log.read_text()
+        return log.count("registered with the kubelet plugin=gpu.gpuslice.io")
+
     def restart_kubelet(self) -> None:
         self.kubelet.process.stop()
         self.start_kubelet()

@@ -46,7 +46,7 @@ def started(bare: Cluster) -> Cluster:
 def cluster(started: Cluster) -> Cluster:
     """With an agent that serves, whatever the test before did to it."""
     if not started.agent.process.alive():
-        started.agent.start()
+        started.start_agent()
     started.wait_served()
     return started
 

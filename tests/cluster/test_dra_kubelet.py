@@ -4,12 +4,10 @@ import json
 import os
 import signal
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from gpuslice_agent.errors import ControlError
 
 from . import tenants
 from .agreement import CDI_FILES, wait_agreed
@@ -41,27 +39,6 @@ def slice_uids(cluster: Cluster) -> set[str]:
     return {one["metadata"]["uid"] for one in slices(cluster)}
 
 
-def registrations(cluster: Cluster) -> int:
-    log = cluster.agent.process.log.read_text()
-    return log.count("registered with the kubelet plugin=gpu.gpuslice.io")
-
-
-def start_agent(cluster: Cluster, **settings: object) -> None:
-    """Returns once it answers, and the kubelet knows it: until then it fails pods for a minute."""
-    before = registrations(cluster)
-    cluster.agent.start(**settings)
-
-    def answers() -> bool:
-        with suppress(ControlError):
-            cluster.agent.snapshot()
-            return True
-        return False
-
-    wait("the agent to answer", answers)
-    wait("the kubelet to know the driver", lambda: registrations(cluster) > before)
-    cluster.wait_served()
-
-
 @contextmanager
 def without_kubelet(cluster: Cluster) -> Generator[None]:
     cluster.kubelet.process.stop()
@@ -77,7 +54,7 @@ def without_agent(cluster: Cluster) -> Generator[None]:
     try:
         yield
     finally:
-        start_agent(cluster)
+        cluster.start_agent()
 
 
 @contextmanager
@@ -125,7 +102,7 @@ def test_a_driver_that_was_killed_finds_its_claims_again(cluster: Cluster, names
     start(cluster, namespace, "before")
     runs(cluster, namespace, "before")
     cluster.agent.kill()
-    start_agent(cluster)
+    cluster.start_agent()
     world = wait_agreed(cluster)
     assert [share.owner.namespace for share in world.shares] == [namespace]
     start(cluster, namespace, "after")
@@ -256,7 +233,7 @@ def test_a_damaged_cdi_file_is_written_anew(cluster: Cluster, namespace: str, da
     right = path.read_text()
     path.write_text(damage)
     cluster.agent.kill()
-    start_agent(cluster)
+    cluster.start_agent()
     wait("the file to be right again", lambda: path.read_text() == right)
     wait_agreed(cluster)
 

@@ -9,7 +9,6 @@ from . import tenants
 from .agreement import wait_agreed
 from .cluster import Cluster, wait
 from .node import Process
-from .test_dra_kubelet import registrations, start_agent
 
 PODS = 10
 BEFORE = 2
@@ -20,12 +19,12 @@ PAUSE_SECONDS = 0.5
 def older(cluster: Cluster) -> Iterator[Process]:
     """The agent of a pod, which gives way to another pod's."""
     cluster.agent.stop()
-    start_agent(cluster, pod_uid="older")
+    cluster.start_agent(pod_uid="older")
     process = cluster.agent.process
     yield process
     cluster.agent.stop()
     process.stop()
-    start_agent(cluster)
+    cluster.start_agent()  # without an agent the pods would not go
 
 
 @pytest.mark.usefixtures("shares_of_claims")
@@ -33,7 +32,7 @@ def test_no_pod_with_a_claim_waits_for_an_upgrade(
     cluster: Cluster, namespace: str, older: Process
 ) -> None:
     cluster.api.create("resourceclaimtemplates", tenants.template("small", 5, 500), namespace)
-    known = registrations(cluster)
+    known = cluster.registrations()
     names = [f"pod-{number}" for number in range(PODS)]
     for number, name in enumerate(names):
         if number == BEFORE:
@@ -44,7 +43,7 @@ def test_no_pod_with_a_claim_waits_for_an_upgrade(
         cluster.wait_phase(namespace, name, "Running")
         # A kubelet that knows no instance of a driver says so, and asks again a minute later.
         assert "Failed" not in " ".join(cluster.events(namespace, name))
-    wait("the newer agent to serve", lambda: registrations(cluster) > known)
+    wait("the newer agent to serve", lambda: cluster.registrations() > known)
     assert older.alive()  # it stands by
     assert "standing by" in cluster.agent.process.log.read_text()
     wait_agreed(cluster)

@@ -11,7 +11,6 @@ from .api import Object
 from .cluster import Cluster, wait
 from .tenants import MIB
 from .test_dra_claims import claim, create, request, shares_of, sized
-from .test_dra_kubelet import start_agent
 
 GPU = 1  # the one of the claims
 PROFILE = "1g.10gb"
@@ -21,11 +20,11 @@ SELECTOR = f'device.attributes["gpu.gpuslice.io"].profile == "{PROFILE}"'
 @pytest.fixture(scope="module")
 def agent_that_cuts(started: Cluster) -> Iterator[None]:
     started.agent.stop()
-    start_agent(started, mig="on-demand")
+    started.start_agent(mig="on-demand")
     wait("partitions in the slices", lambda: is_cuttable(started))
     yield
     started.agent.stop()
-    start_agent(started)
+    started.start_agent()
     wait("no partitions in the slices", lambda: not is_cuttable(started))
 
 
@@ -103,7 +102,7 @@ def test_a_killed_agent_finds_the_partition_of_a_running_pod(
     tenants.seen(cutting, namespace, "one")
     before = partitions(cutting)
     cutting.agent.kill()
-    start_agent(cutting, mig="on-demand")
+    cutting.start_agent(mig="on-demand")
     assert partitions(cutting) == before
     wait_agreed(cutting)
     cutting.api.delete("pods", "one", namespace)
