@@ -474,6 +474,8 @@ def test_a_new_instance_has_sockets_of_its_own_and_removes_those_left_behind(
             async with running(world) as second:
                 await eventually(lambda: not {*left} & {*world.registrars, *world.endpoints})
                 assert (await second.info()).endpoint != old
+                leave_behind(left[1])  # a newer one was killed before it took over
+                await eventually(lambda: not left[1].exists())
 
     asyncio.run(run())
 

@@ -26,6 +26,8 @@ from gpuslice_plugin.dra.sweeper import keep_sweeping
 
 log = logging.getLogger(__name__)
 
+TIDY_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -74,6 +76,7 @@ class Driver:
             await self._serve()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow())
+                group.create_task(self._keep_tidy())
                 group.create_task(self._slices.run())
                 group.create_task(self._reporter.run())
                 group.create_task(keep_sweeping(self._server, self._claims))
@@ -82,7 +85,13 @@ class Driver:
         self._front.service.begin(self._claims, self._reporter.report)
         self._front.health.begin(self._now, self._names)
         await self._front.open()
-        self._front.remove_dead()
+
+    async def _keep_tidy(self) -> None:
+        """The kubelet goes on asking an instance that was killed before it could take over, as
+        long as its sockets are there."""
+        while True:
+            self._front.remove_dead()
+            await asyncio.sleep(TIDY_SECONDS)
 
     async def _follow(self) -> None:
         async for snapshot in self._inventory.changes(watching=False):
