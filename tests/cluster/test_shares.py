@@ -71,7 +71,7 @@ def test_a_program_gets_its_half_of_the_gpu_s_time(
     start(cluster, namespace, "one", 50, "tenant", "spin")
     (gpu,) = tenants.seen(cluster, namespace, "one")
     time.sleep(WARM_SECONDS)
-    assert busy(cluster, gpu.uuid, MEASURED_SECONDS) == pytest.approx(0.5, abs=0.03)
+    assert busy(cluster, gpu.uuid, MEASURED_SECONDS) == pytest.approx(0.5, abs=0.02)
 
 
 def busy(cluster: Cluster, uuid: str, seconds: float) -> float:
