@@ -158,7 +158,7 @@ bench: $(VENV)/.installed $(VENV)/.dev-tools release-shim
 	done
 	python bench/document.py
 
-cluster-bench: BENCHES = kubernetes_cost kubernetes_watches
+cluster-bench: BENCHES = kubernetes_cost kubernetes_rest kubernetes_watches
 cluster-bench: export PYTHONPATH = $(CURDIR)
 cluster-bench: bench
 

@@ -1,7 +1,7 @@
-"""What the agent costs on a node of Kubernetes: the real components of tests/cluster on one machine
-and a simulated DGX H100, of which the device plugin has six GPUs and the DRA driver two. Calls of
-the kubelet are timed inside the agent, beside the time from a pod's creation until it runs; pods
-without a GPU, by plugin and by claim take turns. Requests: by the API server's audit log.
+"""What pods wait for the agent on a node of Kubernetes: the real components of tests/cluster on one
+machine and a simulated DGX H100, of which the device plugin has six GPUs and the DRA driver two.
+Calls of the kubelet are timed inside the agent, beside the time from a pod's creation until it
+runs; pods without a GPU, by plugin and by claim take turns. Requests: by the API server's audit log.
 
     PYTHONPATH=. python bench/kubernetes_cost.py
 """
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import cluster_agent
 import pairs
-from cluster_agent import HandOver, Rest
+from cluster_agent import HandOver
 from cluster_pods import METRICS_PORT, Pods, Start, by_claim, by_plugin, pods_of, without_gpu
 from tests.cluster import binaries
 from tests.cluster.cluster import Cluster, temporary
@@ -28,8 +28,6 @@ KINDS = (without_gpu, by_plugin, by_claim)
 METHODS = {"by plugin": "PreStartContainer", "by claim": "NodePrepareResources"}
 # In a test cluster the agent looks five times a second; here it does what it does by default.
 SETTINGS = {"metrics_address": f"0.0.0.0:{METRICS_PORT}", "poll_interval": 1.0}
-SHARES = {by_plugin: 60, by_claim: 20}  # ten on each of the eight GPUs
-REST_SECONDS = 15.0  # the agent's longest sleep
 
 
 async def starts(pods: Pods, count: int) -> list[tuple[Start, ...]]:
@@ -58,20 +56,6 @@ def figures_of_starts(rows: list[tuple[Start, ...]]) -> Iterable[pairs.Figure]:
         yield pairs.figure(f"created to running, {name}: {method} is", "% of it", of_start)
 
 
-def figures_of_rest(state: str, rest: Rest) -> Iterable[pairs.Figure]:
-    processor = [one["agent"] + one["its NVML child"] for one in rest.taken]
-    yield pairs.figure(f"processor, {state}", "% of a core", processor, "≤ 1")
-    for name, megabytes in rest.resident.items():
-        yield pairs.figure(
-            f"resident, {name}, {state}", "MB", [megabytes], "≤ 90" * (name == "all")
-        )
-    window = f"in {len(rest.taken) * REST_SECONDS:.0f} s"
-    requests = rest.requests
-    yield pairs.figure(f"API writes {window}, {state}", "requests", [requests.writes], "0")
-    yield pairs.figure(f"API requests {window}, {state}", "requests", [requests.total])
-    print(state, dict(requests.counted), file=sys.stderr)
-
-
 def figures_of_hand_overs(found: list[HandOver]) -> Iterable[pairs.Figure]:
     kubelet = [one.kubelet_seconds for one in found]
     yield pairs.figure("devices missing at the kubelet in an upgrade", "s", kubelet, "< 1")
@@ -94,37 +78,24 @@ def figures_of_health(cluster: Cluster) -> Iterable[pairs.Figure]:
     print("a GPU is lost and back", dict(requests.counted), file=sys.stderr)
 
 
-async def measured(cluster: Cluster, arguments: argparse.Namespace) -> list[pairs.Figure]:
-    figures: list[pairs.Figure] = []
-    windows: int = arguments.windows
+async def figures_of_pods(cluster: Cluster, count: int) -> list[pairs.Figure]:
     server = ApiServer.configured(str(cluster.kubeconfig))
     try:
-        await asyncio.sleep(REST_SECONDS)  # what it does once, after its start
-        alone = await asyncio.to_thread(cluster_agent.rest, cluster, windows, REST_SECONDS)
-        figures += figures_of_rest("no share", alone)
         async with pods_of(cluster, server, "measured") as pods:
-            figures += figures_of_starts(await starts(pods, arguments.pairs))
-        async with pods_of(cluster, server, "shares") as pods:
-            for kind, count in SHARES.items():
-                await pods.start_all(count, kind, "tenant", "10")
-            await asyncio.sleep(REST_SECONDS)
-            shared = await asyncio.to_thread(cluster_agent.rest, cluster, windows, REST_SECONDS)
-            figures += figures_of_rest("8 GPUs x 10 shares", shared)
+            return list(figures_of_starts(await starts(pods, count)))
     finally:
         await server.close()
-    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--windows", type=int, default=4, help="of rest, 15 s each")
     parser.add_argument("--restarts", type=int, default=8, help="of the kubelet, and hand-overs")
     arguments = parser.parse_args()
     with temporary(f"bench-{os.getpid()}", PROFILE, binaries.NEWEST) as cluster:
         cluster.agent.start(pod_uid="agent-0", **SETTINGS)
         cluster.wait_served()
-        figures = asyncio.run(measured(cluster, arguments))
+        figures = asyncio.run(figures_of_pods(cluster, arguments.pairs))
         restarts = range(arguments.restarts)
         again = [cluster_agent.registered_again(cluster) for _ in restarts]
         for name in again[0]:
