@@ -128,7 +128,9 @@ class Node:
             "events": Reporter(events, name, inventory, pods).run(),
         }
         if self._config.evict_from_lost_gpus:
-            parts["lost GPUs"] = LostGpus(Eviction(self._server), inventory, pods).run()
+            of_pods = PodEvents(self._server, name)
+            lost_gpus = LostGpus(Eviction(self._server), of_pods, inventory, pods)
+            parts["lost GPUs"] = lost_gpus.run()
         return parts
 
     def _dra(self) -> Driver:

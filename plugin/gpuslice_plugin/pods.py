@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -41,6 +42,7 @@ class Pod:
     annotations: tuple[tuple[str, str], ...] = ()
     claims: tuple[str, ...] = ()  # names of the ResourceClaims it uses
     containers: tuple[Container, ...] = ()  # init containers first, in the order they run
+    ends_at: float | None = None  # once it is deleted: when its grace is over, since the epoch
 
     @property
     def key(self) -> str:
@@ -61,6 +63,7 @@ def read(document: Mapping[str, Any]) -> Pod:
         annotations=tuple(sorted(annotations.items())),
         claims=_claims(pod),
         containers=(*first, *main),
+        ends_at=_time(pod.metadata.deletion_timestamp),
     )
 
 
@@ -114,6 +117,7 @@ class _Metadata(msgspec.Struct, rename="camel"):
     uid: str
     creation_timestamp: str = ""
     annotations: dict[str, str] | None = None
+    deletion_timestamp: str | None = None
 
 
 class _ResourceClaim(msgspec.Struct, rename="camel"):
@@ -142,6 +146,10 @@ class _Pod(msgspec.Struct):
 def _claims(pod: _Pod) -> tuple[str, ...]:
     named = (*(pod.spec.resource_claims or ()), *(pod.status.resource_claim_statuses or ()))
     return tuple({one.resource_claim_name: None for one in named if one.resource_claim_name})
+
+
+def _time(text: str | None) -> float | None:
+    return datetime.fromisoformat(text).timestamp() if text else None
 
 
 def _init_role(container: _Container) -> Role:

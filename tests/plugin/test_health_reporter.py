@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from gpuslice_agent.entities import Effect, EntityHealth, EntityState, Incident, NodeHealth
@@ -18,7 +19,8 @@ from gpuslice_plugin.health.condition import TYPE
 from gpuslice_plugin.health.lost_gpus import CERTAIN_SECONDS, LostGpus
 from gpuslice_plugin.health.node_condition import NodeCondition
 from gpuslice_plugin.health.reporter import RECOUNT_SECONDS, Reporter
-from gpuslice_plugin.pods import NodePods
+from gpuslice_plugin.pod_events import PodEvents
+from gpuslice_plugin.pods import NodePods, Pod
 
 from ..unit.nodes import gpu, share
 from . import objects
@@ -53,9 +55,28 @@ class World:
     def events(self) -> list[Object]:
         return [one for path, one in self.small.objects.items() if path.startswith(POD_EVENTS)]
 
+    @property
+    def pod(self) -> Pod:
+        pod = self.pods.get("uid-of-a")
+        assert pod is not None
+        return pod
+
+    async def delete_pod(self, ends: str) -> None:
+        """It stays until its grace is over, and for as long as its programs do."""
+        pod = objects.pod("a")
+        pod["metadata"]["deletionTimestamp"] = ends
+        self.small.put("/api/v1/pods/a", pod)
+        ends_at = datetime.fromisoformat(ends).timestamp()
+        await eventually(lambda: self.pod.ends_at == ends_at)
+
     def reporter(self) -> Reporter:
         events = Events(self.server, "node")
         return Reporter(events, "node", self.inventory, self.pods, lambda: self.now)
+
+    def lost_gpus(self) -> LostGpus:
+        events = PodEvents(self.server, "node")
+        eviction = Eviction(self.server)
+        return LostGpus(eviction, events, self.inventory, self.pods, lambda: self.now)
 
 
 @asynccontextmanager
@@ -245,7 +266,7 @@ def test_pods_of_the_plugin_are_ended_on_a_gpu_that_stays_lost_and_no_others() -
         claimed = replace(share(one, id="two"), owner=Owner("c", kind=OwnerKind.CLAIM))
         hung = NodeHealth((replace(LOST, uuid=one.uuid),), sources=HEARD)
         gone = NodeHealth((replace(LOST, uuid=one.uuid, effect=Effect.NO_EXECUTE),), sources=HEARD)
-        lost_gpus = LostGpus(Eviction(world.server), world.inventory, world.pods, lambda: world.now)
+        lost_gpus = world.lost_gpus()
         snapshot = Snapshot(gpus=(one, other), shares=(of_pod, claimed))
         for health in (hung, gone, hung, gone):  # never for long
             await lost_gpus.look(replace(snapshot, health=health))
@@ -257,6 +278,27 @@ def test_pods_of_the_plugin_are_ended_on_a_gpu_that_stays_lost_and_no_others() -
             world.now += CERTAIN_SECONDS
         assert [method for method, _ in world.small.writes] == ["PATCH", "DELETE"]
         assert all("/pods/a" in path for _, path in world.small.writes)
+
+    told(story)
+
+
+def test_a_pod_that_cannot_be_ended_is_told_once() -> None:
+    async def story(world: World) -> None:
+        one = gpu(0)
+        owner = Owner("a", kind=OwnerKind.CONTAINER, key="k", pod_uid="uid-of-a")
+        snapshot = Snapshot(
+            gpus=(one,),
+            shares=(replace(share(one), owner=owner),),
+            health=NodeHealth((replace(LOST, uuid=one.uuid, effect=Effect.NO_EXECUTE),)),
+        )
+        lost_gpus = world.lost_gpus()
+        for ends in ("2099-01-01T00:00:00Z", "2026-01-01T00:00:00Z"):
+            assert world.events == []
+            await world.delete_pod(ends)
+            for _ in range(3):
+                await lost_gpus.look(snapshot)
+                world.now += CERTAIN_SECONDS
+        assert [event["reason"] for event in world.events] == ["GpuPodStuck"]
 
     told(story)
 
