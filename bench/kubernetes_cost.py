@@ -1,7 +1,7 @@
 """What pods wait for the agent on a node of Kubernetes: the real components of tests/cluster on one
 machine and a simulated DGX H100, of which the device plugin has six GPUs and the DRA driver two.
 Calls of the kubelet are timed inside the agent, beside the time from a pod's creation until it
-runs; pods without a GPU, by plugin and by claim take turns. Requests: by the API server's audit log.
+runs; pods without a GPU, by plugin and by claim take turns. Requests: by the audit log.
 
     PYTHONPATH=. python bench/kubernetes_cost.py
 """
