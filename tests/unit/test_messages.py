@@ -99,6 +99,7 @@ def test_a_node_without_gpus_says_why() -> None:
             Order.TOPOLOGY,
             Owner("me", 42),
         ),
+        ShareRequest(whole=True),
     ],
 )
 def test_a_request_arrives_as_it_was_sent(request_: ShareRequest) -> None:

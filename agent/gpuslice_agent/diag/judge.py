@@ -124,8 +124,8 @@ def burn(done: Burnt) -> Result:
     # An operation of a unit a clock: a multiply-add counts once.
     least = done.multiprocessors * units * done.clock_khz * 1e3 * BURN_PART
     outcome = Outcome.PASS if done.rate >= least else Outcome.FAIL
-    figures = f"{done.rate / 1e12:.1f} · 10¹² operations a second"
-    reason = f"{figures}; at least {least / 1e12:.1f} · 10¹² were expected."
+    figures = f"{done.rate / 1e12:.1f} tera-operations a second"
+    reason = f"{figures}; at least {least / 1e12:.1f} were expected."
     return Result("burn", outcome, reason, done.rate, least, "operations/s")
 
 

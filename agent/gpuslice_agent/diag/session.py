@@ -11,7 +11,7 @@ import msgspec
 
 from gpuslice_agent.diag import judge, measures
 from gpuslice_agent.diag.results import GpuReport, Report, Result, failed, skipped
-from gpuslice_agent.errors import NvmlError
+from gpuslice_agent.errors import NvmlError, NvmlStuckError
 from gpuslice_agent.model import Gpu, HealthState, Snapshot
 from gpuslice_agent.nvml.process import Nvml
 from gpuslice_agent.nvml.vitals import Vitals
@@ -23,6 +23,7 @@ _OF_THE_WORKER: dict[int, tuple[str, ...]] = {
     2: ("h2d", "d2h", "d2d", "memory"),
     3: ("h2d", "d2h", "d2d", "memory", "burn"),
 }
+LONG_TESTS = ("memory", "burn")  # on level 3
 END_SECONDS = 2.0
 SHORT_MEMORY_BYTES = 1 << 30
 
@@ -49,14 +50,30 @@ class Plan:
         size = self.memory_bytes if long else min(self.memory_bytes, SHORT_MEMORY_BYTES)
         return str(self.ptx), str(self.seconds if long else 0.0), str(size)
 
+    def longest(self, test: str) -> float:
+        """Seconds after which the driver hangs."""
+        long = self.level == 3 and test in LONG_TESTS
+        return self.deadline + (self.seconds if long else 0.0)
+
 
 async def report(plan: Plan, snapshot: Snapshot, gpus: Sequence[Gpu], nvml: Nvml) -> Report:
     """`gpus`: those to be tested, which are nobody else's."""
-    vitals = {gpu.uuid: await _vitals(nvml, gpu) for gpu in snapshot.gpus}
+    vitals = await _all_vitals(nvml, snapshot.gpus)
     on_node = [judge.nvml(snapshot), await _cuda(plan, snapshot, vitals)]
     tested = [await _of_gpu(plan, gpu, vitals[gpu.uuid], nvml) for gpu in gpus]
     driver, cuda = snapshot.driver_version, snapshot.cuda_version
     return Report(plan.level, driver, cuda, tuple(on_node), tuple(tested))
+
+
+async def _all_vitals(nvml: Nvml, gpus: Sequence[Gpu]) -> dict[str, Vitals | NvmlError]:
+    """A driver that does not start, or holds on to who asked it, is asked once."""
+    vitals: dict[str, Vitals | NvmlError] = {}
+    stuck: NvmlStuckError | None = None
+    for gpu in gpus:
+        seen = stuck or await _vitals(nvml, gpu)
+        vitals[gpu.uuid] = seen
+        stuck = seen if isinstance(seen, NvmlStuckError) else None
+    return vitals
 
 
 async def _vitals(nvml: Nvml, gpu: Gpu) -> Vitals | NvmlError:
@@ -141,7 +158,7 @@ async def _answers(
     answers: list[tuple[str, measures.Measure | str]] = []
     try:
         for test in tests:
-            answer = await _answer(child, plan.deadline + plan.seconds)
+            answer = await _answer(child, plan.longest(test))
             answers.append((test, answer))
             if isinstance(answer, str):
                 break
