@@ -14,6 +14,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from gpuslice_agent.model import Snapshot
+from gpuslice_agent.publish.metrics import page
 from gpuslice_agent.publish.metrics.content import content
 from gpuslice_agent.publish.metrics.families import Family
 from gpuslice_agent.publish.metrics.page import Format, Page, Pages
@@ -73,8 +74,8 @@ def test_a_gpu_has_at_most_150_series_and_a_share_8() -> None:
 
 
 def test_openmetrics_is_told_the_units() -> None:
-    page = openmetrics_families(written(full(1, 1), Format.OPENMETRICS))
-    units = {family.name: family.unit for family in page}
+    families = openmetrics_families(written(full(1, 1), Format.OPENMETRICS))
+    units = {family.name: family.unit for family in families}
     assert units["gpuslice_gpu_memory_used_bytes"] == "bytes"
     assert units["gpuslice_share_busy_seconds"] == "seconds"
     assert units["gpuslice_gpu_energy_joules"] == "joules"
@@ -87,9 +88,9 @@ def test_metrics_of_other_parts_are_on_the_same_page() -> None:
         "Allocate"
     ).observe(0.1)
     snapshot = full(1, 1)
-    page = Page(snapshot, content()(snapshot), registry)
+    written_page = Page(snapshot, content()(snapshot), registry)
     for form, read in ((Format.TEXT, text_families), (Format.OPENMETRICS, openmetrics_families)):
-        names = {one[0] for one in series(read(page.body(form, gzipped=False).decode()))}
+        names = {one[0] for one in series(read(written_page.body(form, gzipped=False).decode()))}
         assert {"gpuslice_kubelet_call_seconds_count", "gpuslice_share_processes"} <= names
 
 
@@ -106,7 +107,10 @@ class Node:
         return content()(snapshot)
 
 
-def test_a_page_is_written_once_for_a_snapshot_in_whichever_forms_it_is_asked_for() -> None:
+def test_a_page_is_written_once_for_a_snapshot_in_whichever_forms_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page, "STALE_SECONDS", -1.0)  # each time it looks for another snapshot
     node = Node()
     bodies = {
         (form, gzipped): node.pages.body(form, gzipped)
