@@ -10,7 +10,7 @@ from .agreement import wait_agreed
 from .cluster import Cluster, wait
 from .node import Process
 
-PODS = 10
+PODS = 8
 BEFORE = 2
 PAUSE_SECONDS = 0.5
 
