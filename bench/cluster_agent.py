@@ -103,7 +103,8 @@ def registered_again(cluster: Cluster) -> dict[str, float]:
     start = log.stat().st_size  # a kubelet that ends may still take us
     starting = threading.Thread(target=cluster.kubelet.start)
     starting.start()
-    there = _when(lambda: _changed_at(kubelet) not in (0, before))
+    _when(lambda: _changed_at(kubelet) not in (0, before))
+    there = _changed_at(kubelet) / 1e9
 
     def said(*sentences: str) -> Callable[[], bool]:
         return lambda: all(one in _since(log, start) for one in sentences)
@@ -135,7 +136,7 @@ def _when(condition: Callable[[], bool]) -> float:
         if time.perf_counter() > until:
             raise RuntimeError("the agent or the kubelet did not come back")
         time.sleep(LOOK_SECONDS)
-    return time.perf_counter()
+    return time.time()
 
 
 @dataclass(frozen=True, slots=True)

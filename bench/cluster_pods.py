@@ -46,6 +46,7 @@ def by_claim(name: str, *command: str) -> Object:
 
 
 Kind = Callable[..., Object]
+METHODS: dict[Kind, str] = {by_plugin: "PreStartContainer", by_claim: "NodePrepareResources"}
 
 
 class Pods:
@@ -59,14 +60,19 @@ class Pods:
         self._number = 0
 
     async def start(self, kind: Kind, *command: str) -> Start:
-        """Returns when it runs."""
+        """Returns when it runs and the agent's metrics, which lag behind, tell of its calls."""
         name = self._new_name(kind)
         before = self._spent()
         began = time.perf_counter()
         await self._run(name, kind, *command)
         seconds = time.perf_counter() - began
+        method = METHODS.get(kind)
         after = self._spent()
-        return Start(seconds, {method: after[method] - before[method] for method in after})
+        async with asyncio.timeout(START_SECONDS):
+            while method and after[method] == before[method]:
+                await asyncio.sleep(0.1)
+                after = self._spent()
+        return Start(seconds, {method: after[method] - before[method]} if method else {})
 
     async def start_all(self, count: int, kind: Kind, *command: str) -> None:
         names = [self._new_name(kind) for _ in range(count)]
