@@ -42,7 +42,7 @@ NO_GPU = """
 def description(bench: str) -> str:
     """What the bench says of itself, without how to call it."""
     words = ast.get_docstring(ast.parse((HERE / f"{bench}.py").read_text())) or ""
-    return words.split("\n\n    python")[0]
+    return words.split("\n\n    ")[0]
 
 
 def number(value: float) -> str:
