@@ -146,9 +146,9 @@ CASE(effects_happen_in_the_order_of_time_and_know_it) {
     struct note notes[4];
     noted = 0;
     mark(streams[0], &notes[0]);
-    kernel(streams[0], MS(200)); /* long enough for the rest to be submitted meanwhile */
+    kernel(streams[0], MS(400)); /* long enough for the rest to be submitted meanwhile, as the next one is */
     mark(streams[0], &notes[3]);
-    kernel(streams[1], MS(1));
+    kernel(streams[1], MS(100));
     mark(streams[1], &notes[1]);
     kernel(streams[1], MS(1));
     struct engine_ticket last = mark(streams[1], &notes[2]);
@@ -156,7 +156,7 @@ CASE(effects_happen_in_the_order_of_time_and_know_it) {
     CHECK_EQUAL(engine_gpu_wait(0, false), 0);
     for (unsigned i = 0; i < 4; i++)
         CHECK_EQUAL(notes[i].place, i + 1);
-    CHECK(notes[3].times.end_ns >= notes[0].times.end_ns + MS(200));
+    CHECK(notes[3].times.end_ns >= notes[0].times.end_ns + MS(400));
     CHECK_EQUAL(notes[2].times.end_ns - notes[1].times.end_ns, MS(1));
     end();
 }
@@ -164,7 +164,7 @@ CASE(effects_happen_in_the_order_of_time_and_know_it) {
 CASE(a_wait_orders_two_streams) {
     begin();
     struct note notes[2];
-    kernel(streams[0], MS(2));
+    kernel(streams[0], MS(100)); /* as above */
     struct engine_ticket first = mark(streams[0], &notes[0]);
     CHECK_EQUAL(engine_stream_wait(streams[1], first), 0);
     struct engine_ticket second = mark(streams[1], &notes[1]);
