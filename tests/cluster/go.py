@@ -20,7 +20,6 @@ SHA256 = {
     "amd64": "30c2b1bf7dcc88d3eb0a1364e47ddd9128edb3110a30e8a0ef61cd5856b31de7",
     "arm64": "02b36b6787b3ac767668f630e2998df45a3b1f9ffee08d1bf3ef6487cd658d99",
 }
-PROXY = "https://proxy.golang.org"  # where the go command itself looks
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 
 
@@ -87,5 +86,11 @@ def _fetch(target: Path) -> None:
 
 
 def _proxy() -> str:
-    named = re.split("[,|]", os.environ.get("GOPROXY", ""))
-    return next((one for one in named if one.startswith("http")), PROXY).rstrip("/")
+    """As the environment says, or a go command of any age."""
+    said = os.environ.get("GOPROXY", "")
+    if not said and (found := shutil.which("go")):
+        said = subprocess.run([found, "env", "GOPROXY"], capture_output=True, text=True).stdout
+    for one in re.split("[,|]", said.strip()):
+        if one.startswith("http"):
+            return one.rstrip("/")
+    raise RuntimeError(f"{NAME} is to be fetched: set GOPROXY, or install go, however old")
