@@ -23,6 +23,7 @@ def agent_that_cuts(started: Cluster) -> Iterator[None]:
     started.start_agent(mig="on-demand")
     wait("partitions in the slices", lambda: is_cuttable(started))
     yield
+    leave_uncut(started)
     started.agent.stop()
     started.start_agent()
     wait("no partitions in the slices", lambda: not is_cuttable(started))
@@ -31,6 +32,16 @@ def agent_that_cuts(started: Cluster) -> Iterator[None]:
 @pytest.fixture
 def cutting(agent_that_cuts: None, cluster: Cluster) -> Cluster:
     return cluster
+
+
+def leave_uncut(cluster: Cluster) -> None:
+    """The next share has the agent switch MIG mode off; one that may not cut would leave it on."""
+    small = claim("uncut", request("gpu", capacity=sized(10, 1000)))
+    create(cluster, "default", small, tenants.pod("uncut", "tenant", "1", claims=["uncut"]))
+    tenants.seen(cluster, "default", "uncut")
+    cluster.api.delete("pods", "uncut", "default")
+    cluster.api.delete("resourceclaims", "uncut", "default")
+    wait("the share to be gone", lambda: not cluster.agent.snapshot().shares)
 
 
 def is_cuttable(cluster: Cluster) -> bool:
