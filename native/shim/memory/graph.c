@@ -176,7 +176,7 @@ static bool follow(CUgraphExec handle, CUgraph graph) {
 CUresult memory_graph_instantiated(CUresult result, const CUgraphExec *executable, CUgraph graph) {
     if (result != CUDA_SUCCESS || !tenant_active())
         return result;
-    memory_module_used_anywhere(); /* the code of its kernels, whose contexts may be any */
+    memory_overhead_touch_all(); /* the code of its kernels, whose contexts may be any */
     if (has_none())
         return result;
     return follow(*executable, graph) ? result : REFUSED;

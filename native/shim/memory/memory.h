@@ -152,6 +152,8 @@ void memory_context_closed(struct memory_gpu *gpu);
 void memory_overhead_settle(struct memory_gpu *gpu, enum gpuslice_memory_kind cause);
 /* A look is due; look if one is due; whether one is, and it is urgent or time for it. */
 void memory_overhead_touch(struct memory_gpu *gpu);
+void memory_overhead_touch_current(void); /* of the current context's GPU, */
+void memory_overhead_touch_all(void);     /* of every GPU: cheap, the next look or reservation finds out */
 void memory_overhead_refresh(struct memory_gpu *gpu);
 bool memory_overhead_is_due(struct memory_gpu *gpu, bool urgent);
 /* What is charged as data of some kind becomes overhead, so that NVML decides when it is gone. (Where NVML can not be
@@ -184,13 +186,6 @@ void memory_export_dropped(const struct memory_export *export, uint64_t bytes);
 void memory_export_end(const struct memory_export *export);
 /* cuMemFree of an allocation with an IPC handle; its record is out of the table. */
 CUresult memory_export_free(const struct memory_record *record);
-
-/* --- memory/module.c ---------------------------------------------------------------------------------------- */
-
-/* Code may have been loaded just now: into the current context, into any. Cheap: the next look at the account, or
- * the next reservation, finds out. */
-void memory_module_used(void);
-void memory_module_used_anywhere(void);
 
 /* --- memory/nvml.c ------------------------------------------------------------------------------------------ */
 

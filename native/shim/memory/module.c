@@ -95,55 +95,39 @@ CUresult cuLibraryUnload(CUlibrary library) {
 
 /* --- first uses ----------------------------------------------------------------------------------------------- */
 
-void memory_module_used(void) {
-    CUcontext context;
-    struct memory_gpu *gpu = memory_current(&context);
-    if (gpu)
-        memory_overhead_touch(gpu);
-}
-
-static void touch(struct memory_gpu *gpu, void *unused) {
-    (void)unused;
-    memory_overhead_touch(gpu);
-}
-
-void memory_module_used_anywhere(void) {
-    memory_each_gpu(touch, NULL);
-}
-
 CUresult cuModuleGetFunction(CUfunction *hfunc, CUmodule hmod, const char *name) {
     CUresult result = real.cuModuleGetFunction(hfunc, hmod, name);
-    memory_module_used();
+    memory_overhead_touch_current();
     return result;
 }
 
 CUresult cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule hmod, const char *name) {
     CUresult result = real.cuModuleGetGlobal_v2(dptr, bytes, hmod, name);
-    memory_module_used();
+    memory_overhead_touch_current();
     return result;
 }
 
 CUresult cuLibraryGetGlobal(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name) {
     CUresult result = real.cuLibraryGetGlobal(dptr, bytes, library, name);
-    memory_module_used();
+    memory_overhead_touch_current();
     return result;
 }
 
 CUresult cuLibraryGetModule(CUmodule *pMod, CUlibrary library) {
     CUresult result = real.cuLibraryGetModule(pMod, library);
-    memory_module_used();
+    memory_overhead_touch_current();
     return result;
 }
 
 CUresult cuKernelGetFunction(CUfunction *pFunc, CUkernel kernel) {
     CUresult result = real.cuKernelGetFunction(pFunc, kernel);
-    memory_module_used();
+    memory_overhead_touch_current();
     return result;
 }
 
 CUresult cuFuncLoad(CUfunction function) {
     CUresult result = real.cuFuncLoad(function);
-    memory_module_used();
+    memory_overhead_touch_current();
     return result;
 }
 

@@ -142,6 +142,22 @@ void memory_overhead_touch(struct memory_gpu *gpu) {
     atomic_store_explicit(&gpu->stale, 1, memory_order_relaxed);
 }
 
+void memory_overhead_touch_current(void) {
+    CUcontext context;
+    struct memory_gpu *gpu = memory_current(&context);
+    if (gpu)
+        memory_overhead_touch(gpu);
+}
+
+static void touch(struct memory_gpu *gpu, void *unused) {
+    (void)unused;
+    memory_overhead_touch(gpu);
+}
+
+void memory_overhead_touch_all(void) {
+    memory_each_gpu(touch, NULL);
+}
+
 static bool is_stale(const struct memory_gpu *gpu) {
     return atomic_load_explicit(&gpu->stale, memory_order_relaxed);
 }

@@ -2,31 +2,21 @@
  * it is overhead, which NVML shows. */
 #include "memory/memory.h"
 
-static void touch(struct memory_gpu *gpu, void *unused) {
-    (void)unused;
-    memory_overhead_touch(gpu);
-}
-
-static CUresult created(CUresult result) {
-    CUcontext context;
-    struct memory_gpu *gpu = memory_current(&context);
-    if (gpu)
-        memory_overhead_touch(gpu);
+CUresult cuStreamCreate(CUstream *phStream, unsigned int Flags) {
+    CUresult result = real.cuStreamCreate(phStream, Flags);
+    memory_overhead_touch_current();
     return result;
 }
 
-CUresult cuStreamCreate(CUstream *phStream, unsigned int Flags) {
-    return created(real.cuStreamCreate(phStream, Flags));
-}
-
 CUresult cuStreamCreateWithPriority(CUstream *phStream, unsigned int flags, int priority) {
-    return created(real.cuStreamCreateWithPriority(phStream, flags, priority));
+    CUresult result = real.cuStreamCreateWithPriority(phStream, flags, priority);
+    memory_overhead_touch_current();
+    return result;
 }
 
 /* Which context that is, current or not, nobody is asked. */
 CUresult cuGreenCtxStreamCreate(CUstream *phStream, CUgreenCtx greenCtx, unsigned int flags, int priority) {
     CUresult result = real.cuGreenCtxStreamCreate(phStream, greenCtx, flags, priority);
-    if (tenant_active())
-        memory_each_gpu(touch, NULL);
+    memory_overhead_touch_all();
     return result;
 }

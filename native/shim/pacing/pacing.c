@@ -60,7 +60,7 @@ void pacing_end_slow(struct pacing_work *work, bool launched) {
     uint64_t known_ns;
     bool known = pacing_cost_known(work->key, &known_ns);
     if (launched && !known)
-        memory_module_used(); /* the driver may have loaded its code just now */
+        memory_overhead_touch_current(); /* the driver may have loaded its code just now */
     memory_lock_take(&stream->lock);
     if (launched) {
         struct pacing_relaxed relaxed = pacing_relax();
